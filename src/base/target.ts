@@ -1,0 +1,56 @@
+/**
+ * What a transport (NBD, ublk) sees of a device: its properties, the request table, and three calls.
+ *
+ * The life of a request: the transport takes a slot from `requests`, fills op, flags, queue, offset and length,
+ * and submits it. Bytes of a write are applied while `submit` runs, so its payload may be reused at once. When the
+ * request is due the device calls the owner's `onCompletion(slot)`; the transport reads `requests.status[slot]`, for a
+ * successful read fetches the bytes with `read`, replies, and releases the slot.
+ */
+import type { RequestSlot, RequestTable } from "./request.js";
+import type { Status } from "./status.js";
+
+export interface BlockTarget {
+  /** Name people see: the default export. */
+  readonly name: string;
+  /** One line for listings. */
+  readonly description: string;
+  readonly sizeBytes: number;
+  /** Sizes and alignments, powers of two: what is refused when violated, and what performs well. */
+  readonly minimumBlockBytes: number;
+  readonly preferredBlockBytes: number;
+  readonly isReadOnly: boolean;
+  readonly isRotational: boolean;
+  /** Whether the device acknowledges writes before they are durable: then flush and FUA matter. */
+  readonly hasVolatileCache: boolean;
+  readonly canTrim: boolean;
+
+  readonly requests: RequestTable;
+
+  /** Nanoseconds since power-on. Transports stamp arrivals with it, once per batch. */
+  nowNs(): number;
+
+  /**
+   * Hands a request to the device. `requests.arrivalNs[slot]` must be set, and never be less than that of an earlier
+   * submission. For a write `payload` holds its bytes, which are not kept. The completion never comes before this returns.
+   */
+  submit(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void;
+
+  /** To be called after a batch of `submit`: completes what is due already and arms the timer for the rest. */
+  pump(): void;
+
+  /** Copies a read's bytes when its completion is being sent. */
+  read(offsetBytes: number, target: Uint8Array): Status;
+
+  /** The owner has gone (connection closed): its requests still run, their completions are dropped and slots released. */
+  abandon(owner: RequestOwner): void;
+
+  /** Calls `listener` once when a slot is free again after the table was full. */
+  onceNotFull(listener: () => void): void;
+}
+
+export interface RequestOwner {
+  /** The request is due. Called in order of due times. The owner releases the slot. */
+  onCompletion(slot: RequestSlot): void;
+  /** A batch of completions has been delivered: time to send what they produced. */
+  onCompletionsEnd(): void;
+}

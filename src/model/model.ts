@@ -1,0 +1,30 @@
+/**
+ * The contract of every device model: *when* does a request complete?
+ *
+ * A model is a pure discrete-event simulator. It never reads a clock: it is told when a request arrives, tells when
+ * its next internal event is, and is advanced. So the same model runs live and on the virtual clock, and the same
+ * arrivals give bit-identical completion times in both, however late the host woke up.
+ *
+ * All times are nanoseconds since power-on, in a float64 (exact to 104 days). A model knows nothing of bytes,
+ * transports or faults.
+ */
+import type { RequestSlot } from "../base/request.js";
+
+/** Receives the completions a model reports, each with its due time. Due times never decrease. */
+export interface CompletionSink {
+  complete(slot: RequestSlot, dueNs: number): void;
+}
+
+export interface Model {
+  /**
+   * A request reaches the device. `nowNs` never decreases, and the model has been advanced to it before.
+   * The request's fields stay unchanged in the request table until its completion.
+   */
+  arrive(slot: RequestSlot, nowNs: number): void;
+
+  /** When something next happens inside; Infinity when nothing is going on. */
+  nextEventNs(): number;
+
+  /** Runs every internal event up to and including `toNs`, in order, at its own instant; reports what completes. */
+  advance(toNs: number, done: CompletionSink): void;
+}
