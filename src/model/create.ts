@@ -1,0 +1,25 @@
+/** From a profile's model and parameters to a running model: one line per model. */
+import type { RequestTable } from "../base/request.js";
+import type { Model } from "./model.js";
+import type { ModelSpec } from "./schemas.js";
+import { createFixedModel } from "./simple/fixed.js";
+import { createInstantModel } from "./simple/instant.js";
+
+export interface CreateModelOptions {
+  /** A `Profile`, of which only the model and its parameters are used. */
+  profile: ModelSpec;
+  /** The table that names the requests, and bounds how many can be in flight. */
+  requests: RequestTable;
+  /** Every random decision of the model derives from it. */
+  seed: number;
+  sizeBytes: number;
+}
+
+export function createModel({ profile, requests }: CreateModelOptions): Model {
+  switch (profile.model) {
+    case "instant":
+      return createInstantModel({ requests });
+    case "fixed":
+      return createFixedModel({ parameters: profile.parameters, requests });
+  }
+}

@@ -1,0 +1,24 @@
+/**
+ * The models a profile can name, and the schema of each one's keys: one line per model.
+ *
+ * Apart from `create.ts`, so that reading and checking profiles loads no simulator.
+ */
+import type { z } from "zod";
+import { fixedSchema, instantSchema } from "./simple/schema.js";
+
+export const modelSchemas = {
+  instant: instantSchema,
+  fixed: fixedSchema,
+} as const;
+
+export type ModelName = keyof typeof modelSchemas;
+
+export const modelNames = Object.keys(modelSchemas) as ModelName[];
+
+/** Models of devices that turn: what `rotational` is unless a profile says otherwise. */
+export const rotationalModels: ReadonlySet<string> = new Set(["hdd"]);
+
+/** A model's name together with its checked parameters. */
+export type ModelSpec = {
+  [Name in ModelName]: { model: Name; parameters: z.output<(typeof modelSchemas)[Name]> };
+}[ModelName];

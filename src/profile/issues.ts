@@ -1,0 +1,136 @@
+/**
+ * Turns what a schema finds wrong into one sentence that names the place (file, line and column, or the setting on
+ * the command line), the field, what was given and what is allowed.
+ */
+import type { $ZodIssue } from "zod/v4/core";
+import { BlkError } from "../base/errors.js";
+import { quote } from "../base/schema.js";
+import { closest } from "../base/suggest.js";
+import { type Data, displayPath, type Layer, positionOf } from "./layer.js";
+import { choicesOf, descend, keysOf, type Place } from "./schema-walk.js";
+import type { Setting } from "./settings.js";
+
+export interface Origin {
+  /** The profile's own file first, then what it extends. */
+  layers: readonly Layer[];
+  settings: readonly Setting[];
+  /** The document the schema saw: layers merged, settings applied. */
+  data: Data;
+  /** Schemas of the document's top level. */
+  place: Place;
+}
+
+export function invalidProfile(issues: readonly $ZodIssue[], origin: Origin): BlkError {
+  // A misspelt key is reported before the key it leaves missing.
+  const sharpened = issues.map(sharpen);
+  const issue = sharpened.find(({ code }) => code === "unrecognized_keys") ?? sharpened[0];
+  const path = issue.path.map(String);
+  const [unknownKey] = issue.code === "unrecognized_keys" ? issue.keys : [undefined];
+  const place = path.reduce(descend, origin.place);
+
+  const setting = settingOf(origin.settings, unknownKey === undefined ? path : [...path, unknownKey]);
+  const where = setting === undefined ? fileOf(origin.layers, path, unknownKey) : `--set ${setting.text}`;
+  const code = setting === undefined ? "BLK_E_PROFILE_INVALID" : "BLK_E_SETTING";
+  const field = path.join(".");
+  const others = sharpened.length === 1 ? "" : ` (and ${sharpened.length - 1} more)`;
+  if (unknownKey !== undefined) {
+    const known = keysOf(place);
+    const suggestion = closest(unknownKey, known);
+    const owner = field === "" ? `a profile of model "${String(origin.data.model)}"` : `"${field}"`;
+    return new BlkError(
+      code,
+      `${where}: ${owner} has no "${unknownKey}"${others}`,
+      suggestion === undefined ? `Known: ${known.join(", ")}` : `Did you mean "${suggestion}"?`,
+    );
+  }
+  return new BlkError(
+    code,
+    `${where}: ${field}${complaint(issue, valueAt(origin.data, path), place)}${others}`,
+    allowed(place),
+  );
+}
+
+/** What is wrong, to follow the field's name. */
+function complaint(issue: $ZodIssue, value: unknown, place: Place): string {
+  if (value === undefined && issue.code !== "custom") return " is missing";
+  const given = `, not ${quote(value)}`;
+  const choices = choicesOf(place);
+  switch (issue.code) {
+    case "invalid_type":
+      return ` must be ${article(issue.expected)}${given}`;
+    case "invalid_value":
+    case "invalid_union":
+      if (choices.length > 0) return ` must be ${choices.map(quote).join(" or ")}${given}`;
+      return issue.message === "Invalid input" ? `: ${quote(value)} fits nowhere` : `: ${issue.message}`;
+    case "too_small":
+      return ` must ${issue.origin === "array" ? "have" : "be"} ${issue.inclusive === false ? "more than" : "at least"} ${issue.minimum}${given}`;
+    case "too_big":
+      return ` must ${issue.origin === "array" ? "have" : "be"} ${issue.inclusive === false ? "less than" : "at most"} ${issue.maximum}${given}`;
+    default:
+      return `: ${issue.message}`;
+  }
+}
+
+/** The field's description, when its schema has one, is the best hint. */
+function allowed(place: Place): string {
+  const described = place.find((schema) => "description" in schema && typeof schema.description === "string");
+  const description = (described as { description?: string } | undefined)?.description;
+  return description === undefined ? '"blkforge profiles --schema" tells what is allowed' : description;
+}
+
+/** Of a union's complaints the one that the writer meant: from the alternative that fitted best. */
+function sharpen(issue: $ZodIssue): $ZodIssue {
+  if (issue.code !== "invalid_union" || issue.message !== "Invalid input") return issue;
+  const fitting = issue.errors.filter(
+    (branch) => !branch.some(({ code, path }) => code === "invalid_type" && path.length === 0),
+  );
+  const branch = (fitting.length > 0 ? fitting : issue.errors).toSorted((a, b) => a.length - b.length).at(0);
+  const inner = branch?.find(({ code }) => code === "unrecognized_keys") ?? branch?.[0];
+  return inner === undefined ? issue : sharpen({ ...inner, path: [...issue.path, ...inner.path] });
+}
+
+/** The setting that put the value there: the most particular, and of those the last. */
+function settingOf(settings: readonly Setting[], path: readonly string[]): Setting | undefined {
+  return settings.findLast((setting) => setting.path.every((key, depth) => path[depth] === key));
+}
+
+function fileOf(layers: readonly Layer[], path: readonly string[], unknownKey: string | undefined): string {
+  if (unknownKey !== undefined) {
+    const position = firstPosition(layers, path, unknownKey);
+    if (position !== undefined) return position;
+  }
+  // What is missing has no place of its own; what it is missing from has.
+  for (let depth = path.length; depth > 0; depth--) {
+    const position = firstPosition(layers, path.slice(0, depth));
+    if (position !== undefined) return position;
+  }
+  return displayPath(layers[0].path);
+}
+
+function firstPosition(layers: readonly Layer[], path: readonly string[], key?: string): string | undefined {
+  for (const layer of layers) {
+    const keys = path.map((part) => (/^\d+$/.test(part) ? Number(part) : part));
+    const position = positionOf(layer, keys, key);
+    if (position !== undefined) return position;
+  }
+  return undefined;
+}
+
+function valueAt(data: unknown, path: readonly string[]): unknown {
+  let value = data;
+  for (const key of path) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = (value as Data)[key];
+  }
+  return value;
+}
+
+function article(type: string): string {
+  if (type === "int") return "a whole number";
+  if (type === "boolean") return "true or false";
+  if (type === "object" || type === "record") return "a mapping";
+  return `${/^[aeiou]/.test(type) ? "an" : "a"} ${type === "array" ? "list" : type}`.replace(
+    "an list",
+    "a list",
+  );
+}
