@@ -1,0 +1,102 @@
+/**
+ * `npm test`: sets up what the tests need, runs every suite, and closes with one line over all of them.
+ *
+ * Suites: check (format, lint, types, dependency rule), unit (nothing needed), acceptance (real NBD clients), kernel
+ * (a VM). Name some to run only these: `npm run test:unit`. A test that cannot run here says why and counts as skipped;
+ * in CI (`CI=true`) a missing component fails instead, since nobody would read the reason.
+ */
+import { type SpawnSyncReturns, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { BlkError } from "../src/base/errors.js";
+import { ensurePackages } from "../src/lab/packages.js";
+
+interface Tally {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const root = resolve(import.meta.dirname, "..");
+const suites = ["check", "unit", "acceptance", "kernel"] as const;
+type Suite = (typeof suites)[number];
+
+const chosen = process.argv.slice(2);
+const unknown = chosen.filter((name) => !suites.includes(name as Suite));
+if (unknown.length > 0) {
+  console.error(`No suite is called ${unknown.join(", ")}. Suites: ${suites.join(", ")}`);
+  process.exit(2);
+}
+const selected = suites.filter((suite) => chosen.length === 0 || chosen.includes(suite));
+
+const total: Tally = { passed: 0, failed: 0, skipped: 0 };
+// Commands under test run from dist, as users' do.
+if (command("npx", ["tsc", "-p", "tsconfig.build.json"]).status !== 0) {
+  console.error("The build failed, so no test was run.");
+  process.exit(1);
+}
+await installClients();
+for (const suite of selected) {
+  const startedMs = Date.now();
+  const tally = suite === "check" ? check() : runVitest(suite);
+  const seconds = Math.round((Date.now() - startedMs) / 1000);
+  console.log(`\n${suite}: ${describe(tally)} in ${seconds} s\n`);
+  total.passed += tally.passed;
+  total.failed += tally.failed;
+  total.skipped += tally.skipped;
+}
+console.log(describe(total));
+process.exitCode = total.failed === 0 ? 0 : 1;
+
+async function installClients(): Promise<void> {
+  const components = selected.flatMap((suite) =>
+    suite === "kernel" ? (["vm"] as const) : suite === "acceptance" ? (["clients"] as const) : [],
+  );
+  if (components.length === 0) return;
+  try {
+    await ensurePackages(components, { onProgress: (what) => console.log(what) });
+  } catch (error) {
+    if (!(error instanceof BlkError)) throw error;
+    // The tests that need them say so, each for itself.
+    console.error(error.toLine());
+  }
+}
+
+function check(): Tally {
+  const ok = command("npm", ["run", "--silent", "check"]).status === 0;
+  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 };
+}
+
+function runVitest(suite: Suite): Tally {
+  const directory = mkdtempSync(join(tmpdir(), "blkforge-test-"));
+  const report = join(directory, "report.json");
+  try {
+    const { status } = command("npx", [
+      ...["vitest", "run", "--project", suite],
+      ...["--reporter", "default", "--reporter", "json", `--outputFile.json=${report}`],
+    ]);
+    const result = JSON.parse(readFileSync(report, "utf8")) as Record<string, number>;
+    const tally = {
+      passed: result.numPassedTests,
+      failed: result.numFailedTests,
+      skipped: result.numPendingTests + result.numTodoTests,
+    };
+    // A suite that died (a file that does not load, an unhandled error) fails even when no test did.
+    if (status !== 0 && tally.failed === 0) tally.failed = Math.max(1, result.numFailedTestSuites);
+    return tally;
+  } catch (error) {
+    console.error(`The ${suite} suite left no report: ${String(error)}`);
+    return { passed: 0, failed: 1, skipped: 0 };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function command(name: string, args: string[]): SpawnSyncReturns<Buffer> {
+  return spawnSync(name, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+}
+
+function describe({ passed, failed, skipped }: Tally): string {
+  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
+}

@@ -1,0 +1,98 @@
+/**
+ * The command line: one file per command, loaded only when it is asked for, so that `blkforge --help` costs little
+ * more than Node's own start.
+ *
+ * Exit statuses: 0 ok, 1 a check failed, 2 usage, 3 environment (no module, no permission). `run` and `lab exec` pass
+ * on the status of the command they ran.
+ */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { BlkError, ExitCode } from "../base/errors.js";
+
+interface Entry {
+  summary: string;
+  load: () => Promise<{ command: Command }>;
+}
+
+const commands: Record<string, Entry> = {
+  serve: { summary: "serve a device over NBD until interrupted", load: () => import("./serve.js") },
+  run: {
+    summary: "serve a device for one command, and pass on its exit status",
+    load: () => import("./run.js"),
+  },
+  profiles: { summary: "list device profiles, or show one", load: () => import("./profiles.js") },
+  simulate: {
+    summary: "run a workload or a trace through a model in virtual time",
+    load: () => import("./simulate.js"),
+  },
+  fault: {
+    summary: "add, list, release and remove faults of a running device",
+    load: () => import("./fault.js"),
+  },
+  stats: {
+    summary: "show what a running device has done, and how late it was",
+    load: () => import("./stats.js"),
+  },
+  lab: {
+    summary: "run a command in a VM with the device attached to a real kernel",
+    load: () => import("./lab.js"),
+  },
+};
+
+/** Runs one command line (without `node` and the script) and resolves to the exit status. */
+export async function main(args: string[]): Promise<number> {
+  const program = new Command("blkforge")
+    .description(
+      "Block devices that behave like particular hardware, for the real Linux I/O stack.\n" +
+        "Timing, faults and randomness are under your control; every run repeats from its seed.",
+    )
+    .version(packageVersion(), "-V, --version")
+    .exitOverride()
+    .showHelpAfterError("(add --help for what is possible)")
+    .addHelpText("after", examples);
+  const wanted = args.find((arg) => !arg.startsWith("-") && arg !== "help");
+  for (const [name, { summary, load }] of Object.entries(commands)) {
+    if (name === wanted) {
+      const { command } = await load();
+      program.addCommand(overrideExit(command).summary(summary));
+    } else {
+      program.command(name).summary(summary).description(summary);
+    }
+  }
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return typeof process.exitCode === "number" ? process.exitCode : ExitCode.ok;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+const examples = `
+Examples:
+  blkforge serve hdd-7200 --listen nbd+unix:///disk?socket=/tmp/disk.sock
+  blkforge run fixed --set latency=1ms -- sh -c 'nbdinfo "$NBD_URI"'
+  blkforge lab exec --device hdd-7200 --time virtual -- fio --name=t --filename=\\$DEV --rw=randread --runtime=5
+
+Each command explains itself: blkforge serve --help`;
+
+function overrideExit(command: Command): Command {
+  command.exitOverride().showHelpAfterError("(add --help for what is possible)");
+  for (const child of command.commands) overrideExit(child);
+  return command;
+}
+
+/** One clear line for what the world did; a stack only for what we did. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  if (error instanceof BlkError) {
+    process.stderr.write(`blkforge: ${error.toLine()}\n`);
+    return error.exitCode;
+  }
+  process.stderr.write(`blkforge: ${error instanceof Error ? error.stack : String(error)}\n`);
+  return ExitCode.checkFailed;
+}
+
+function packageVersion(): string {
+  const file = new URL("../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}

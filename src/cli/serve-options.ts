@@ -1,0 +1,82 @@
+/**
+ * What `serve` and `run` share: the options that describe a device, and their reading into a `DeviceSpec`.
+ */
+import { type Command, Option } from "commander";
+import { BlkError } from "../base/errors.js";
+import type { DeviceSpec } from "../device/host.js";
+import { loadProfile } from "../profile/load.js";
+
+export interface DeviceOptions {
+  name?: string;
+  size?: string;
+  file?: string;
+  readOnly?: boolean;
+  seed: number;
+  set: string[];
+  logLevel: string;
+  api?: string;
+  stats?: boolean;
+}
+
+/** A run repeats unless told otherwise: the same command line gives the same decisions. */
+export const defaultSeed = 1;
+
+export const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+
+export function addDeviceOptions(command: Command): Command {
+  return command
+    .option("--size <size>", "capacity: 512, 10M, 2G, 1T (default: the profile's, or the file's)")
+    .option("--file <path>", "keep the bytes in this raw image, created sparse if missing (default: memory)")
+    .option("--read-only", "refuse writes")
+    .option("--seed <n>", "seed of every random decision", readSeed, defaultSeed)
+    .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
+    .option("--name <name>", "what the device is called (default: the profile's name)")
+    .option("--api <unix:path>", "serve the control API on this Unix socket")
+    .option("--stats", "print counters, latency and lateness at exit")
+    .addOption(
+      new Option("--log-level <level>", "how much to log to stderr").choices(logLevels).default("warn"),
+    );
+}
+
+/** Collects a repeatable option. */
+export function collect(value: string, earlier: string[]): string[] {
+  return [...earlier, value];
+}
+
+export function readSeed(text: string): number {
+  const seed = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(seed)) {
+    throw new BlkError(
+      "BLK_E_USAGE",
+      `--seed ${text} is not a seed`,
+      "Give a whole number from 0 to 2^53 - 1",
+    );
+  }
+  return seed;
+}
+
+/** @throws BlkError for a profile, setting, size or name that is not right; nothing has been started then. */
+export function readDeviceSpec(profileName: string, options: DeviceOptions, listen: string[]): DeviceSpec {
+  const profile = loadProfile(profileName, {
+    settings: options.set,
+    ...(options.size === undefined ? {} : { size: options.size }),
+  });
+  const name = options.name ?? profile.name;
+  if (!/^[A-Za-z0-9._-]{1,64}$/.test(name)) {
+    throw new BlkError(
+      "BLK_E_USAGE",
+      `"${name}" cannot name a device`,
+      "Use up to 64 letters, digits, dots, dashes and underscores with --name",
+    );
+  }
+  return {
+    name,
+    profile,
+    isSizeGiven: options.size !== undefined,
+    file: options.file ?? null,
+    isReadOnly: options.readOnly ?? false,
+    seed: options.seed,
+    listen,
+    logLevel: options.logLevel,
+  };
+}

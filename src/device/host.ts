@@ -1,0 +1,156 @@
+/**
+ * The main thread's side of a device: starts its thread, speaks to it, ends it.
+ *
+ * A device lives in a worker thread of its own, so garbage collections of the command line, the HTTP API or the log
+ * never reach its requests. Start and stop have deadlines; a thread that dies takes its open calls with it and says why.
+ */
+import { Worker } from "node:worker_threads";
+import { BlkError } from "../base/errors.js";
+import type { FaultReport, FaultSpec } from "../fault/set.js";
+import type { Profile } from "../profile/load.js";
+import { makeCalls } from "./rpc.js";
+import { type DeviceCounters, DeviceStats } from "./stats.js";
+import type { DeviceMethods } from "./worker.js";
+
+/** Everything a device thread needs to know; crosses to the worker by structured clone. */
+export interface DeviceSpec {
+  /** What people call it: `GET /devices/NAME`. */
+  name: string;
+  profile: Profile;
+  /** Whether the capacity was asked for; if not, an existing file keeps its own. */
+  isSizeGiven: boolean;
+  /** Raw image that holds the bytes; memory when null. */
+  file: string | null;
+  isReadOnly: boolean;
+  seed: number;
+  /** NBD URIs to listen on. */
+  listen: string[];
+  logLevel: string;
+}
+
+export interface DeviceDescription {
+  name: string;
+  profile: string;
+  description: string;
+  sizeBytes: number;
+  seed: number;
+  isReadOnly: boolean;
+  uris: string[];
+}
+
+export interface DeviceReport extends DeviceCounters {
+  uptimeNs: number;
+  store: { allocatedBytes: number };
+  faults: FaultReport[];
+}
+
+export interface DeviceHandle {
+  readonly description: DeviceDescription;
+  counters(): DeviceCounters;
+  report(): Promise<DeviceReport>;
+  faults: {
+    add(spec: FaultSpec): Promise<FaultReport>;
+    list(): Promise<FaultReport[]>;
+    get(name: string): Promise<FaultReport>;
+    remove(name: string): Promise<void>;
+    release(name: string): Promise<FaultReport>;
+    reset(): Promise<void>;
+  };
+  /** Finishes what is in flight, closes connections, removes sockets, ends the thread. Safe to call twice. */
+  close(): Promise<void>;
+  /** Rejects when the thread dies by itself, never resolves before `close`. */
+  readonly ended: Promise<void>;
+}
+
+/** A start that takes longer has failed: nothing in it waits for anything but this machine. */
+const startDeadlineMs = 30_000;
+/** Requests in flight get `drainDeadlineMs` in the worker; then the thread is ended. */
+const closeDeadlineMs = 15_000;
+
+/**
+ * Starts a device and resolves when clients can connect.
+ *
+ * @throws BlkError what the device could not do (file, port in use, addon); nothing is left behind.
+ */
+export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
+  const stats = new DeviceStats();
+  // Beside this file: worker.js in dist, worker.ts when a loader such as tsx runs the sources.
+  const entry = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
+  const worker = new Worker(entry, { workerData: { spec, statsBuffer: stats.buffer } });
+  const { call, fail } = makeCalls<DeviceMethods>(worker as never);
+
+  let isClosing = false;
+  const ended = new Promise<void>((resolve, reject) => {
+    const end = (reason: BlkError) => {
+      fail(reason);
+      if (isClosing) resolve();
+      else reject(reason);
+    };
+    worker.once("error", (error) =>
+      end(
+        new BlkError(
+          "BLK_E_INTERNAL",
+          `the thread of device "${spec.name}" died: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+        ),
+      ),
+    );
+    worker.once("exit", (code) =>
+      end(new BlkError("BLK_E_INTERNAL", `the thread of device "${spec.name}" ended with status ${code}`)),
+    );
+  });
+  // Whoever does not watch `ended` still gets rejected calls; it must not count as an unhandled rejection.
+  ended.catch(() => {});
+
+  const close = async () => {
+    if (!isClosing) {
+      isClosing = true;
+      const deadline = setTimeout(() => void worker.terminate(), closeDeadlineMs);
+      await call("close", undefined).catch(() => {});
+      await worker.terminate();
+      clearTimeout(deadline);
+    }
+    await ended;
+  };
+
+  let description: DeviceDescription;
+  try {
+    description = await withDeadline(
+      call("start", undefined),
+      startDeadlineMs,
+      `device "${spec.name}" to start`,
+    );
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    description,
+    ended,
+    counters: () => stats.read(),
+    report: async () => ({ ...stats.read(), ...(await call("report", undefined)) }),
+    faults: {
+      add: (fault) => call("addFault", fault),
+      list: () => call("listFaults", undefined),
+      get: (name) => call("getFault", name),
+      remove: (name) => call("removeFault", name),
+      release: (name) => call("releaseFault", name),
+      reset: () => call("resetFaults", undefined),
+    },
+    close,
+  };
+}
+
+async function withDeadline<T>(work: Promise<T>, deadlineMs: number, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new BlkError("BLK_E_INTERNAL", `waited ${deadlineMs / 1000} s for ${what}, in vain`)),
+      deadlineMs,
+    );
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
