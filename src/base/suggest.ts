@@ -2,13 +2,13 @@
 
 /** The candidate closest to `given`, if close enough to be a slip of the fingers; otherwise undefined. */
 export function closest(given: string, candidates: Iterable<string>): string | undefined {
-  const wanted = given.toLowerCase();
   let best: string | undefined;
-  // Up to a third of the letters may be wrong, and at least one; beyond that a suggestion misleads.
-  let bestDistance = Math.max(1, Math.floor(given.length / 3)) + 1;
+  let bestDistance = Number.POSITIVE_INFINITY;
   for (const candidate of candidates) {
-    const distance = editDistance(wanted, candidate.toLowerCase());
-    if (distance < bestDistance) {
+    const distance = editDistance(given.toLowerCase(), candidate.toLowerCase());
+    // Two letters in five may be wrong, and at least one; beyond that a suggestion misleads.
+    const limit = Math.max(1, Math.floor((2 * Math.max(given.length, candidate.length)) / 5));
+    if (distance <= limit && distance < bestDistance) {
       best = candidate;
       bestDistance = distance;
     }

@@ -43,16 +43,23 @@ export function invalidProfile(issues: readonly $ZodIssue[], origin: Origin): Bl
       suggestion === undefined ? `Known: ${known.join(", ")}` : `Did you mean "${suggestion}"?`,
     );
   }
+  const hasOwnWords = issue.code === "custom" || issue.code === "invalid_format" || isWorded(issue);
   return new BlkError(
     code,
     `${where}: ${field}${complaint(issue, valueAt(origin.data, path), place)}${others}`,
-    allowed(place),
+    hasOwnWords ? "" : allowed(place),
   );
+}
+
+/** Whether a union's message is its schema's own, made for people, rather than zod's. */
+function isWorded(issue: $ZodIssue): boolean {
+  return issue.code === "invalid_union" && issue.message !== "Invalid input";
 }
 
 /** What is wrong, to follow the field's name. */
 function complaint(issue: $ZodIssue, value: unknown, place: Place): string {
   if (value === undefined && issue.code !== "custom") return " is missing";
+  if (isWorded(issue)) return `: ${issue.message}`;
   const given = `, not ${quote(value)}`;
   const choices = choicesOf(place);
   switch (issue.code) {
@@ -60,14 +67,14 @@ function complaint(issue: $ZodIssue, value: unknown, place: Place): string {
       return ` must be ${article(issue.expected)}${given}`;
     case "invalid_value":
     case "invalid_union":
-      if (choices.length > 0) return ` must be ${choices.map(quote).join(" or ")}${given}`;
-      return issue.message === "Invalid input" ? `: ${quote(value)} fits nowhere` : `: ${issue.message}`;
+      return choices.length > 0 ? ` must be ${list(choices)}${given}` : `: ${quote(value)} does not fit`;
     case "too_small":
       return ` must ${issue.origin === "array" ? "have" : "be"} ${issue.inclusive === false ? "more than" : "at least"} ${issue.minimum}${given}`;
     case "too_big":
       return ` must ${issue.origin === "array" ? "have" : "be"} ${issue.inclusive === false ? "less than" : "at most"} ${issue.maximum}${given}`;
     default:
-      return `: ${issue.message}`;
+      // "must be longer than 0" goes on where the field's name ends; a sentence of its own follows a colon.
+      return /^(must|is) /.test(issue.message) ? ` ${issue.message}` : `: ${issue.message}`;
   }
 }
 
@@ -80,7 +87,7 @@ function allowed(place: Place): string {
 
 /** Of a union's complaints the one that the writer meant: from the alternative that fitted best. */
 function sharpen(issue: $ZodIssue): $ZodIssue {
-  if (issue.code !== "invalid_union" || issue.message !== "Invalid input") return issue;
+  if (issue.code !== "invalid_union" || isWorded(issue)) return issue;
   const fitting = issue.errors.filter(
     (branch) => !branch.some(({ code, path }) => code === "invalid_type" && path.length === 0),
   );
@@ -129,8 +136,11 @@ function article(type: string): string {
   if (type === "int") return "a whole number";
   if (type === "boolean") return "true or false";
   if (type === "object" || type === "record") return "a mapping";
-  return `${/^[aeiou]/.test(type) ? "an" : "a"} ${type === "array" ? "list" : type}`.replace(
-    "an list",
-    "a list",
-  );
+  if (type === "array" || type === "tuple") return "a list";
+  return `${/^[aeiou]/.test(type) ? "an" : "a"} ${type}`;
+}
+
+function list(choices: readonly unknown[]): string {
+  const words = choices.map(quote);
+  return words.length === 1 ? words[0] : `${words.slice(0, -1).join(", ")} or ${words[words.length - 1]}`;
 }

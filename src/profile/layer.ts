@@ -5,7 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from "yaml";
 import { BlkError, isSystemError } from "../base/errors.js";
 
 export type Data = Record<string, unknown>;
@@ -29,8 +29,9 @@ export function readLayer(path: string): Layer {
   try {
     data = document.toJS();
   } catch (cause) {
-    // Only references go wrong here: an alias without its anchor, or too many of them.
-    throw syntaxError(path, text, lines, cause instanceof Error ? cause.message : String(cause), 0);
+    // Only references go wrong here: an alias without its anchor, or more of them than anyone writes by hand.
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw syntaxError(path, text, lines, why, firstAlias(document));
   }
   if (!isData(data)) {
     throw new BlkError(
@@ -90,6 +91,18 @@ function readText(path: string): string {
       { cause },
     );
   }
+}
+
+/** Where the first alias stands that has no anchor before it; failing that, the last alias. */
+function firstAlias(document: Document): number {
+  let offset = 0;
+  visit(document, {
+    Alias(_, alias) {
+      offset = alias.range?.[0] ?? offset;
+      return alias.resolve(document) === undefined ? visit.BREAK : undefined;
+    },
+  });
+  return offset;
 }
 
 /** Longest part of a line an excerpt shows. */

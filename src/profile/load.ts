@@ -175,9 +175,10 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
 
   const { name, description, size, blockSize, rotational, writeCache } = common.data;
   const source = layers[0].path;
+  const ownName = name ?? basename(source, extname(source));
   checkSize(size, blockSize.logical);
   return {
-    name: name ?? basename(source, extname(source)),
+    name: ownName,
     description,
     sizeBytes: size,
     logicalBlockBytes: blockSize.logical,
@@ -185,7 +186,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     isRotational: rotational ?? rotationalModels.has(model),
     hasVolatileCache: writeCache,
     source,
-    document: data,
+    document: { name: ownName, ...data },
     ...({ model, parameters: parameters.data } as ModelSpec),
   };
 }

@@ -3,7 +3,7 @@
  * so that `--set rpm=5400` and `--set size=1T` read alike; `src/model/schemas.ts` has them.
  */
 import { z } from "zod";
-import { byteSize, withShorthand } from "../base/schema.js";
+import { byteSize, quote, withShorthand } from "../base/schema.js";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
 import { keysOf } from "./schema-walk.js";
 
@@ -13,7 +13,7 @@ const maximumBlockBytes = 65536;
 
 const blockBytes = byteSize.refine(
   (bytes) => bytes >= minimumBlockBytes && bytes <= maximumBlockBytes && Number.isInteger(Math.log2(bytes)),
-  { error: "a block is a power of two from 512 to 64K" },
+  { error: ({ input }) => `must be a power of two from 512 to 64K, not ${quote(input)}` },
 );
 
 const blockSizes = z
@@ -22,14 +22,14 @@ const blockSizes = z
     physical: blockBytes.describe("What the medium writes at once; the logical size by default").optional(),
   })
   .refine(({ logical, physical }) => physical === undefined || physical >= logical, {
-    error: "the physical block is at least as large as the logical one",
+    error: "must not be smaller than the logical block",
     path: ["physical"],
   });
 
 export const commonSchema = z.strictObject({
   name: z
     .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, { error: "a name is made of letters, digits, '.', '_' and '-'" })
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, { error: "a name is made of letters, digits, ., _ and -" })
     .describe("What people call the device; the file's name by default")
     .optional(),
   description: z.string().describe("One line for listings").default(""),
