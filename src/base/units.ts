@@ -79,6 +79,13 @@ export function parseDuration(text: string): number {
     );
   }
   const durationNs = Number(match[1]) * durationFactors[match[2]];
+  if (durationNs > Number.MAX_SAFE_INTEGER) {
+    throw new BlkError(
+      "BLK_E_DURATION",
+      `duration "${text}" is over the longest possible, 104 days`,
+      "Choose a shorter one",
+    );
+  }
   // Rounded to a thousandth of a nanosecond: 1.1 ms is 1100000 ns, not 1100000.0000000002.
   return Math.round(durationNs * 1000) / 1000;
 }
@@ -87,9 +94,10 @@ export function parseDuration(text: string): number {
 export function formatDuration(durationNs: number): string {
   if (!Number.isFinite(durationNs)) return "-";
   const magnitude = Math.abs(durationNs);
-  if (magnitude >= 1e9) return `${significant(durationNs / 1e9)} s`;
-  if (magnitude >= 1e6) return `${significant(durationNs / 1e6)} ms`;
-  if (magnitude >= 1e3) return `${significant(durationNs / 1e3)} us`;
+  // A unit begins where three digits of the one below would round up to 1000.
+  if (magnitude >= 999.5e6) return `${significant(durationNs / 1e9)} s`;
+  if (magnitude >= 999.5e3) return `${significant(durationNs / 1e6)} ms`;
+  if (magnitude >= 999.5) return `${significant(durationNs / 1e3)} us`;
   return `${significant(durationNs)} ns`;
 }
 

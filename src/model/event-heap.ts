@@ -37,6 +37,8 @@ export class EventHeap {
 
   push(timeNs: number, event: number): void {
     assert(this.length < this.capacity, "an event heap never holds more events than its capacity");
+    // NaN compares as nothing: the heap would lose its order, and the event would never be due.
+    assert(!Number.isNaN(timeNs), "an event has a time");
     const { timesNs, orders, events } = this;
     let hole = this.length++;
     while (hole > 0) {
