@@ -52,9 +52,10 @@ export interface DeviceHandle {
     add(spec: FaultSpec): Promise<FaultReport>;
     list(): Promise<FaultReport[]>;
     get(name: string): Promise<FaultReport>;
-    remove(name: string): Promise<void>;
+    arm(name: string, isArmed: boolean): Promise<FaultReport>;
+    remove(name: string): Promise<FaultReport>;
     release(name: string): Promise<FaultReport>;
-    reset(): Promise<void>;
+    reset(): Promise<FaultReport[]>;
   };
   /** Finishes what is in flight, closes connections, removes sockets, ends the thread. Safe to call twice. */
   close(): Promise<void>;
@@ -105,7 +106,7 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
     if (!isClosing) {
       isClosing = true;
       const deadline = setTimeout(() => void worker.terminate(), closeDeadlineMs);
-      await call("close", undefined).catch(() => {});
+      await call("close").catch(() => {});
       await worker.terminate();
       clearTimeout(deadline);
     }
@@ -115,7 +116,7 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
   let description: DeviceDescription;
   try {
     description = await withDeadline(
-      call("start", undefined),
+      call("start"),
       startDeadlineMs,
       `device "${spec.name}" to start`,
     );
@@ -127,14 +128,15 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
     description,
     ended,
     counters: () => stats.read(),
-    report: async () => ({ ...stats.read(), ...(await call("report", undefined)) }),
+    report: async () => ({ ...stats.read(), ...(await call("report")) }),
     faults: {
       add: (fault) => call("addFault", fault),
-      list: () => call("listFaults", undefined),
+      list: () => call("listFaults"),
       get: (name) => call("getFault", name),
+      arm: (name, isArmed) => call("armFault", { name, isArmed }),
       remove: (name) => call("removeFault", name),
       release: (name) => call("releaseFault", name),
-      reset: () => call("resetFaults", undefined),
+      reset: () => call("resetFaults"),
     },
     close,
   };

@@ -1,0 +1,134 @@
+/**
+ * The device thread: builds one device from its spec, opens its NBD sockets, and answers the main thread's calls.
+ *
+ * One owner, no locks: model, faults, store, sockets and timer all live here. What is half started when something
+ * fails is undone before the error is reported.
+ */
+import { existsSync, rmSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { pino } from "pino";
+import { assert } from "../base/assert.js";
+import { RequestTable } from "../base/request.js";
+import { type FaultReport, FaultSet, type FaultSpec } from "../fault/set.js";
+import { createModel } from "../model/create.js";
+import { NbdServer } from "../nbd/server.js";
+import { parseNbdUri } from "../nbd/uri.js";
+import { openFileStore } from "../store/file.js";
+import { MemoryStore } from "../store/memory.js";
+import type { Store } from "../store/store.js";
+import { Device } from "./device.js";
+import type { DeviceDescription, DeviceSpec } from "./host.js";
+import { LiveClock } from "./live-clock.js";
+import { answerCalls } from "./rpc.js";
+import { DeviceStats } from "./stats.js";
+
+/** Requests in flight over all connections: 8 queues as deep as the Linux client's (128), and room for hung ones. */
+const requestCapacity = 4096;
+
+/** What is in flight at a stop gets this long; a slow disk's longest queue drains in it, a hang does not. */
+const drainDeadlineMs = 10_000;
+
+const { spec, statsBuffer } = workerData as { spec: DeviceSpec; statsBuffer: SharedArrayBuffer };
+assert(parentPort !== null, "the device thread runs in a worker");
+
+// Synchronous: a line that says why the thread died must not die with it.
+const log = pino(
+  { level: spec.logLevel, base: { device: spec.name } },
+  pino.destination({ dest: 2, sync: true }),
+);
+
+const clock = new LiveClock();
+let device: Device;
+let faults: FaultSet;
+let store: Store;
+let server: NbdServer | null = null;
+
+const methods = {
+  start,
+  report: () => ({
+    uptimeNs: clock.nowNs(),
+    store: { allocatedBytes: store.allocatedBytes() },
+    faults: faults.list(),
+  }),
+  addFault(fault: FaultSpec): FaultReport {
+    const report = faults.add(fault);
+    log.info({ fault: report }, "fault added");
+    return report;
+  },
+  listFaults: () => faults.list(),
+  getFault: (name: string) => faults.get(name),
+  armFault: ({ name, isArmed }: { name: string; isArmed: boolean }) => faults.arm(name, isArmed),
+  removeFault: (name: string) => faults.remove(name),
+  releaseFault: (name: string) => faults.release(name),
+  resetFaults: () => faults.reset(),
+  close,
+};
+
+export type DeviceMethods = typeof methods;
+
+answerCalls(parentPort, methods);
+
+async function start(): Promise<DeviceDescription> {
+  const isNewFile = spec.file !== null && !existsSync(spec.file);
+  const { profile } = spec;
+  // Addresses are read first: the cheapest mistakes are found before anything is touched.
+  const addresses = spec.listen.map(parseNbdUri);
+  store = openStore();
+  try {
+    const requests = new RequestTable(requestCapacity);
+    const { sizeBytes } = store;
+    faults = new FaultSet({
+      seed: spec.seed,
+      requests,
+      sizeBytes,
+      onRelease: (holder) => device.release(holder),
+    });
+    device = new Device({
+      identity: { ...profile, name: spec.name, isReadOnly: spec.isReadOnly },
+      requests,
+      store,
+      model: createModel({ profile, requests, seed: spec.seed, sizeBytes }),
+      faults,
+      clock,
+      stats: new DeviceStats(statsBuffer),
+    });
+    const names = [...new Set(addresses.map(({ exportName }) => exportName))];
+    server = new NbdServer({ exports: names.map((name) => ({ name, target: device })), logger: log });
+    const uris: string[] = [];
+    for (const address of addresses) uris.push(await server.listen(address));
+    log.info({ uris, seed: spec.seed }, "serving");
+    return {
+      name: spec.name,
+      profile: profile.name,
+      description: profile.description,
+      sizeBytes,
+      seed: spec.seed,
+      isReadOnly: spec.isReadOnly,
+      uris,
+    };
+  } catch (error) {
+    await server?.close({ deadlineMs: 0 });
+    store.close();
+    if (spec.file !== null && isNewFile) rmSync(spec.file, { force: true });
+    throw error;
+  }
+}
+
+function openStore(): Store {
+  const { sizeBytes } = spec.profile;
+  if (spec.file === null) return new MemoryStore({ sizeBytes });
+  return openFileStore({
+    path: spec.file,
+    sizeBytes,
+    isSizeGiven: spec.isSizeGiven,
+    isReadOnly: spec.isReadOnly,
+  });
+}
+
+/** Held requests are let go first: nobody can release them any more, and a client should not wait for its timeout. */
+async function close(): Promise<void> {
+  faults.reset();
+  await server?.close({ deadlineMs: drainDeadlineMs });
+  clock.close();
+  store.close();
+}
