@@ -1,0 +1,32 @@
+/**
+ * What can be done to a running device. The process that serves a device implements it over its thread's port
+ * (device-control.ts), the client over HTTP (client.ts): both sides of the API are the same interface.
+ *
+ * Every method rejects with a `BlkError` for what a person can put right.
+ */
+import type { DeviceDescription } from "../device/host.js";
+import type { FaultReport, FaultSpec } from "../fault/set.js";
+import type { StatsReport } from "./stats-shape.js";
+
+export interface DeviceControl {
+  readonly name: string;
+  describe(): Promise<DeviceDescription>;
+  stats(): Promise<StatsReport>;
+  readonly faults: FaultControl;
+}
+
+export interface FaultControl {
+  /** Sets a fault; it acts from the next request on. */
+  add(spec: FaultSpec): Promise<FaultReport>;
+  /** In the order in which they act. */
+  list(): Promise<FaultReport[]>;
+  get(name: string): Promise<FaultReport>;
+  /** Arms a fault, or makes it idle. */
+  arm(name: string, isArmed: boolean): Promise<FaultReport>;
+  /** Lets go of what the fault holds; the report is from just before. */
+  release(name: string): Promise<FaultReport>;
+  /** Answers with the fault's last report. */
+  remove(name: string): Promise<FaultReport>;
+  /** Removes every fault, releases every request, in any state; answers with the last reports. */
+  reset(): Promise<FaultReport[]>;
+}

@@ -1,0 +1,62 @@
+/** A device as the API sees it, with real faults behind it and nothing else. */
+import { Histogram } from "../../src/base/histogram.js";
+import { type Operation, operations } from "../../src/base/request.js";
+import type { DeviceControl } from "../../src/control/control.js";
+import { schemaVersion } from "../../src/control/stats-shape.js";
+import type { OperationStats } from "../../src/device/stats.js";
+import { FaultBench } from "../fault/support.js";
+
+export interface FakeDevice {
+  control: DeviceControl;
+  bench: FaultBench;
+}
+
+export function fakeDevice(name = "disk"): FakeDevice {
+  const bench = new FaultBench({ seed: 42 });
+  const { faults } = bench;
+  const readLatency = new Histogram();
+  readLatency.record(1_000_000);
+  const operationStats = (latency: Histogram): OperationStats => ({
+    count: latency.count,
+    bytes: latency.count * 4096,
+    errors: 0,
+    latency: latency.summary(),
+  });
+  const control: DeviceControl = {
+    name,
+    describe: async () => ({
+      name,
+      profile: "fixed",
+      description: "a device for tests",
+      sizeBytes: 2 ** 40,
+      seed: 42,
+      isReadOnly: false,
+      uris: [],
+    }),
+    stats: async () => ({
+      schemaVersion,
+      device: name,
+      seed: 42,
+      uptimeNs: 5e9,
+      inFlight: 2,
+      held: 1,
+      operations: Object.fromEntries(
+        operations.map((op) => [op, operationStats(op === "read" ? readLatency : new Histogram())]),
+      ) as Record<Operation, OperationStats>,
+      lateness: readLatency.summary(),
+      store: { allocatedBytes: 65536 },
+      faults: faults.list(),
+    }),
+    // Promises, as over a thread's port: what the set throws becomes a rejection.
+    faults: {
+      add: async (spec) => faults.add(spec),
+      list: async () => faults.list(),
+      get: async (fault) => faults.get(fault),
+      arm: async (fault, isArmed) => faults.arm(fault, isArmed),
+      release: async (fault) => faults.release(fault),
+      remove: async (fault) => faults.remove(fault),
+      reset: async () => faults.reset(),
+    },
+  };
+  return { control, bench };
+}
