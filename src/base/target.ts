@@ -4,7 +4,8 @@
  * The life of a request: the transport takes a slot from `requests`, fills op, flags, queue, offset and length,
  * and submits it. Bytes of a write are applied while `submit` runs, so its payload may be reused at once. When the
  * request is due the device calls the owner's `onCompletion(slot)`; the transport reads `requests.status[slot]`, for a
- * successful read fetches the bytes with `read`, replies, and releases the slot.
+ * successful read fetches the bytes with `read`, replies, and releases the slot. While a client does not read its replies, the
+ * transport may keep a completed request, and its slot, for later.
  */
 import type { RequestSlot, RequestTable } from "./request.js";
 import type { Status } from "./status.js";
@@ -35,13 +36,19 @@ export interface BlockTarget {
    */
   submit(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void;
 
-  /** To be called after a batch of `submit`: completes what is due already and arms the timer for the rest. */
+  /**
+   * To be called after a batch of `submit`, or of slots released outside `onCompletionsEnd`: completes what is due
+   * already, wakes who waits by `onceNotFull`, and arms the timer for the rest. Harmless within a completion.
+   */
   pump(): void;
 
   /** Copies a read's bytes when its completion is being sent. */
   read(offsetBytes: number, target: Uint8Array): Status;
 
-  /** The owner has gone (connection closed): its requests still run, their completions are dropped and slots released. */
+  /**
+   * The owner has gone (connection closed): its requests still run, their completions are dropped and slots released.
+   * Those already completed are the owner's to release, before it calls this.
+   */
   abandon(owner: RequestOwner): void;
 
   /** Calls `listener` once when a slot is free again after the table was full. */

@@ -1,0 +1,157 @@
+/**
+ * One client: a socket, first in the handshake, then in transmission. Whatever goes wrong here ends this connection
+ * and nothing else.
+ */
+import type { Socket } from "node:net";
+import type { BlockTarget } from "../base/target.js";
+import type { BufferPool } from "./buffer-pool.js";
+import type { NbdExport } from "./export.js";
+import { Handshake, type Session } from "./handshake.js";
+import type { NbdLimits } from "./limits.js";
+import type { NbdLogger } from "./logger.js";
+import { Outbox } from "./outbox.js";
+import { simpleReplies } from "./replies.js";
+import type { SlotNotes } from "./slot-notes.js";
+import { Transmission } from "./transmission.js";
+
+export interface ConnectionOptions {
+  socket: Socket;
+  /** Counts connections from 0; also the hardware queue, modulo what the request table can hold. */
+  number: number;
+  exports: readonly NbdExport[];
+  limits: NbdLimits;
+  pool: BufferPool;
+  notesOf: (target: BlockTarget) => SlotNotes;
+  logger: NbdLogger;
+  onClose: () => void;
+}
+
+/** `RequestTable.queue` has 16 bits. */
+const queueCount = 65536;
+
+export class Connection {
+  private readonly options: ConnectionOptions;
+  private readonly socket: Socket;
+  private readonly handshake: Handshake;
+  private readonly outbox: Outbox;
+  private transmission: Transmission | null = null;
+  private handshakeDeadline: NodeJS.Timeout | null;
+  private linger: NodeJS.Timeout | null = null;
+  private isEnding = false;
+
+  constructor(options: ConnectionOptions) {
+    const { socket, exports, limits, pool } = options;
+    this.options = options;
+    this.socket = socket;
+    this.outbox = new Outbox(socket, pool, limits.queuedReplyBytes, () => this.transmission?.onWritten());
+    this.handshake = new Handshake(exports, limits, {
+      send: (bytes) => void socket.write(bytes),
+      end: (reason) => this.end(reason),
+    });
+    this.handshakeDeadline = setTimeout(() => {
+      this.destroy(`handshake took more than ${limits.handshakeMs} ms`);
+    }, limits.handshakeMs);
+    this.handshakeDeadline.unref();
+    socket.on("data", (bytes) => this.onData(bytes));
+    socket.on("end", () => this.onPeerEnd());
+    socket.on("error", (error) => this.log(`socket failed: ${error.message}`));
+    socket.on("close", () => this.onClose());
+    this.log("client connected");
+    this.handshake.start();
+  }
+
+  get requestsInFlight(): number {
+    return this.transmission?.requestsInFlight ?? 0;
+  }
+
+  get holdsPayload(): boolean {
+    return this.transmission?.holdsPayload ?? false;
+  }
+
+  /** Grows whenever the client sends or reads something. */
+  get progress(): number {
+    return this.socket.bytesRead + this.outbox.writtenBuffers;
+  }
+
+  /** Finishes what is in flight, refuses the rest, then closes. */
+  shutDown(): void {
+    if (this.transmission === null) this.end("server is shutting down");
+    else this.transmission.shutDown();
+  }
+
+  /** Closes at once. */
+  destroy(reason: string): void {
+    this.log(reason);
+    this.socket.destroy();
+  }
+
+  private onData(bytes: Buffer): void {
+    if (this.isEnding) return;
+    if (this.transmission !== null) {
+      this.transmission.receive(bytes, 0);
+      return;
+    }
+    const at = this.handshake.receive(bytes, 0);
+    if (this.handshake.session === null) return;
+    this.transmission = this.enter(this.handshake.session);
+    if (at < bytes.length) this.transmission.receive(bytes, at);
+  }
+
+  private enter(session: Session): Transmission {
+    this.stopHandshakeDeadline();
+    this.log(`client opened export ${JSON.stringify(session.export.name)}`);
+    return new Transmission({
+      session,
+      queue: this.options.number % queueCount,
+      outbox: this.outbox,
+      pool: this.options.pool,
+      notes: this.options.notesOf(session.export.target),
+      replies: simpleReplies,
+      limits: this.options.limits,
+      port: {
+        pause: () => void this.socket.pause(),
+        resume: () => void this.socket.resume(),
+        end: (reason) => this.end(reason),
+        abort: (reason) => this.destroy(reason),
+      },
+    });
+  }
+
+  /** Sends what is queued, then closes our side, and waits a little for the client to close its own. */
+  private end(reason: string): void {
+    if (this.isEnding) return;
+    this.isEnding = true;
+    this.log(reason);
+    this.stopHandshakeDeadline();
+    this.socket.end();
+    // Bytes left unread would turn the close into a reset, which may overtake our last replies.
+    this.socket.resume();
+    this.linger = setTimeout(() => this.socket.destroy(), this.options.limits.lingerMs);
+    this.linger.unref();
+  }
+
+  /**
+   * The client will send nothing more. After DISC it may still wait for replies; without DISC it has vanished, and
+   * what it had in flight is forgotten.
+   */
+  private onPeerEnd(): void {
+    if (this.transmission?.isDisconnecting !== true && !this.isEnding) this.destroy("client vanished");
+  }
+
+  private onClose(): void {
+    this.stopHandshakeDeadline();
+    if (this.linger !== null) clearTimeout(this.linger);
+    this.transmission?.abandon();
+    this.options.onClose();
+    this.log("connection closed");
+  }
+
+  private stopHandshakeDeadline(): void {
+    if (this.handshakeDeadline !== null) clearTimeout(this.handshakeDeadline);
+    this.handshakeDeadline = null;
+  }
+
+  private log(message: string): void {
+    this.options.logger.debug({ connection: this.options.number }, message);
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * The server's side of the fixed newstyle handshake: from the greeting to the moment the client has chosen an export.
+ *
+ * Knows no sockets: bytes are handed to `receive`, which consumes them up to the end of the handshake and leaves the
+ * rest, since a client may send its first request in the same segment. Unknown options are skipped and answered, so
+ * newer clients stay in step; what breaks the framing, or costs more than `NbdLimits` allows, closes the connection.
+ *
+ * Source: NetworkBlockDevice/nbd, `doc/proto.md`, "Negotiation".
+ */
+import {
+  clientFlagsBytes,
+  exportNamePaddingBytes,
+  greetingBytes,
+  greetingMagic,
+  HandshakeFlag,
+  Info,
+  maximumPayloadBytes,
+  maximumStringBytes,
+  Option,
+  OptionReply,
+  optionHeaderBytes,
+  optionMagic,
+  optionReplyHeaderBytes,
+  optionReplyMagic,
+} from "./constants.js";
+import { findExport, type NbdExport, transmissionFlagsOf } from "./export.js";
+import type { NbdLimits } from "./limits.js";
+
+/** What the handshake has agreed on: all that transmission needs to know of it. */
+export interface Session {
+  export: NbdExport;
+  transmissionFlags: number;
+}
+
+export interface HandshakePort {
+  send(bytes: Uint8Array): void;
+  /** Close after what was sent has gone out; `reason` is for the log. */
+  end(reason: string): void;
+}
+
+/** What `receive` is waiting for. */
+type Expect = "clientFlags" | "optionHeader" | "optionData" | "nothing";
+
+const serverFlags = HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes;
+
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+export class Handshake {
+  /** Set when the client has chosen an export: whatever follows belongs to transmission. */
+  session: Session | null = null;
+
+  private readonly exports: readonly NbdExport[];
+  private readonly limits: NbdLimits;
+  private readonly port: HandshakePort;
+
+  private expect: Expect = "clientFlags";
+  /** Collects what is expected, wherever the segments were cut. */
+  private held: Buffer = Buffer.allocUnsafe(clientFlagsBytes);
+  private heldBytes = 0;
+  private option = 0;
+  private optionCount = 0;
+  private hasPadding = true;
+
+  constructor(exports: readonly NbdExport[], limits: NbdLimits, port: HandshakePort) {
+    this.exports = exports;
+    this.limits = limits;
+    this.port = port;
+  }
+
+  /** Sends the greeting. */
+  start(): void {
+    const greeting = Buffer.allocUnsafe(greetingBytes);
+    greeting.writeUInt32BE(greetingMagic.high, 0);
+    greeting.writeUInt32BE(greetingMagic.low, 4);
+    greeting.writeUInt32BE(optionMagic.high, 8);
+    greeting.writeUInt32BE(optionMagic.low, 12);
+    greeting.writeUInt16BE(serverFlags, 16);
+    this.port.send(greeting);
+  }
+
+  /** Consumes `bytes` from `from` on, up to the end of the handshake; returns where it stopped. */
+  receive(bytes: Uint8Array, from: number): number {
+    let at = from;
+    while (this.expect !== "nothing") {
+      const taken = Math.min(this.held.length - this.heldBytes, bytes.length - at);
+      this.held.set(bytes.subarray(at, at + taken), this.heldBytes);
+      this.heldBytes += taken;
+      at += taken;
+      if (this.heldBytes < this.held.length) return at;
+      this.onHeld();
+    }
+    // After an end the rest is of no interest; after a choice it is the first request.
+    return this.session === null ? bytes.length : at;
+  }
+
+  private await(expect: Expect, lengthBytes: number): void {
+    this.expect = expect;
+    this.held = Buffer.allocUnsafe(lengthBytes);
+    this.heldBytes = 0;
+  }
+
+  private end(reason: string): void {
+    this.expect = "nothing";
+    this.port.end(reason);
+  }
+
+  private onHeld(): void {
+    switch (this.expect) {
+      case "clientFlags":
+        this.onClientFlags(this.held.readUInt32BE(0));
+        break;
+      case "optionHeader":
+        this.onOptionHeader(this.held);
+        break;
+      case "optionData":
+        this.onOption(this.held);
+        break;
+    }
+  }
+
+  private onClientFlags(flags: number): void {
+    if ((flags & ~serverFlags) !== 0) {
+      this.end(`client set unknown handshake flags 0x${flags.toString(16)}`);
+      return;
+    }
+    this.hasPadding = (flags & HandshakeFlag.noZeroes) === 0;
+    this.await("optionHeader", optionHeaderBytes);
+  }
+
+  private onOptionHeader(header: Buffer): void {
+    if (header.readUInt32BE(0) !== optionMagic.high || header.readUInt32BE(4) !== optionMagic.low) {
+      this.end("client sent an option without the option magic");
+      return;
+    }
+    this.option = header.readUInt32BE(8);
+    const lengthBytes = header.readUInt32BE(12);
+    this.optionCount++;
+    if (this.optionCount > this.limits.options) {
+      this.end(`client sent more than ${this.limits.options} options`);
+    } else if (lengthBytes > this.limits.optionBytes) {
+      this.end(`client sent option ${this.option} with ${lengthBytes} bytes`);
+    } else {
+      this.await("optionData", lengthBytes);
+    }
+  }
+
+  private onOption(data: Buffer): void {
+    this.await("optionHeader", optionHeaderBytes);
+    switch (this.option) {
+      case Option.exportName:
+        this.onExportName(data);
+        break;
+      case Option.abort:
+        this.reply(OptionReply.ack);
+        this.end("client aborted the handshake");
+        break;
+      case Option.list:
+        this.onList(data);
+        break;
+      case Option.info:
+      case Option.go:
+        this.onInfoOrGo(data);
+        break;
+      default:
+        this.replyError(OptionReply.errUnsupported, `option ${this.option} is not supported`);
+    }
+  }
+
+  /** The oldest way to choose an export: no reply but the export itself, and no way to refuse but to close. */
+  private onExportName(data: Buffer): void {
+    const name = decodeString(data);
+    const chosen = name === null ? undefined : findExport(this.exports, name);
+    if (chosen === undefined) {
+      this.end(`client asked for the unknown export ${JSON.stringify(name)} by EXPORT_NAME`);
+      return;
+    }
+    const flags = transmissionFlagsOf(chosen);
+    const answer = Buffer.alloc(10 + (this.hasPadding ? exportNamePaddingBytes : 0));
+    answer.writeBigUInt64BE(BigInt(chosen.target.sizeBytes), 0);
+    answer.writeUInt16BE(flags, 8);
+    this.port.send(answer);
+    this.enter(chosen, flags);
+  }
+
+  private onList(data: Buffer): void {
+    if (data.length > 0) {
+      this.replyError(OptionReply.errInvalid, "LIST takes no data");
+      return;
+    }
+    for (const { name, target } of this.exports) {
+      const nameBytes = Buffer.from(name);
+      const length = Buffer.allocUnsafe(4);
+      length.writeUInt32BE(nameBytes.length, 0);
+      this.reply(OptionReply.server, length, nameBytes, encodeString(target.description));
+    }
+    this.reply(OptionReply.ack);
+  }
+
+  private onInfoOrGo(data: Buffer): void {
+    const request = parseInfoRequest(data);
+    if (request === null) {
+      this.replyError(OptionReply.errInvalid, "the lengths in the option do not fit together");
+      return;
+    }
+    const chosen = findExport(this.exports, request.name);
+    if (chosen === undefined) {
+      this.replyError(OptionReply.errUnknown, `no export is named ${JSON.stringify(request.name)}`);
+      return;
+    }
+    const flags = transmissionFlagsOf(chosen);
+    this.replyInfo(chosen, flags, Info.export);
+    for (const info of request.infos) this.replyInfo(chosen, flags, info);
+    this.reply(OptionReply.ack);
+    if (this.option === Option.go) this.enter(chosen, flags);
+  }
+
+  /** Information nobody knows is left out, as the protocol asks. */
+  private replyInfo(chosen: NbdExport, flags: number, info: number): void {
+    const { target } = chosen;
+    const type = Buffer.allocUnsafe(2);
+    type.writeUInt16BE(info, 0);
+    if (info === Info.export) {
+      const body = Buffer.allocUnsafe(10);
+      body.writeBigUInt64BE(BigInt(target.sizeBytes), 0);
+      body.writeUInt16BE(flags, 8);
+      this.reply(OptionReply.info, type, body);
+    } else if (info === Info.name) {
+      this.reply(OptionReply.info, type, Buffer.from(chosen.name));
+    } else if (info === Info.description) {
+      this.reply(OptionReply.info, type, encodeString(target.description));
+    } else if (info === Info.blockSize) {
+      const body = Buffer.allocUnsafe(12);
+      body.writeUInt32BE(target.minimumBlockBytes, 0);
+      body.writeUInt32BE(Math.max(target.preferredBlockBytes, target.minimumBlockBytes, 512), 4);
+      body.writeUInt32BE(maximumPayloadBytes, 8);
+      this.reply(OptionReply.info, type, body);
+    }
+  }
+
+  private enter(chosen: NbdExport, transmissionFlags: number): void {
+    this.expect = "nothing";
+    this.session = { export: chosen, transmissionFlags };
+  }
+
+  private replyError(type: number, text: string): void {
+    this.reply(type, encodeString(text));
+  }
+
+  private reply(type: number, ...parts: Buffer[]): void {
+    const header = Buffer.allocUnsafe(optionReplyHeaderBytes);
+    header.writeUInt32BE(optionReplyMagic.high, 0);
+    header.writeUInt32BE(optionReplyMagic.low, 4);
+    header.writeUInt32BE(this.option, 8);
+    header.writeUInt32BE(type, 12);
+    header.writeUInt32BE(
+      parts.reduce((sum, part) => sum + part.length, 0),
+      16,
+    );
+    this.port.send(Buffer.concat([header, ...parts]));
+  }
+}
+
+/** Data of INFO and GO: name length, name, count, that many information types, and nothing else. */
+function parseInfoRequest(data: Buffer): { name: string; infos: Set<number> } | null {
+  if (data.length < 6) return null;
+  const nameBytes = data.readUInt32BE(0);
+  if (nameBytes > data.length - 6) return null;
+  const name = decodeString(data.subarray(4, 4 + nameBytes));
+  const count = data.readUInt16BE(4 + nameBytes);
+  if (name === null || data.length !== 6 + nameBytes + 2 * count) return null;
+  const infos = new Set<number>();
+  for (let i = 0; i < count; i++) infos.add(data.readUInt16BE(6 + nameBytes + 2 * i));
+  // It is always told, first and once.
+  infos.delete(Info.export);
+  return { name, infos };
+}
+
+/** A protocol string, or null where it breaks the rules: UTF-8 without NUL, at most 4096 bytes. */
+function decodeString(bytes: Uint8Array): string | null {
+  if (bytes.length > maximumStringBytes || bytes.includes(0)) return null;
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function encodeString(text: string): Buffer {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= maximumStringBytes) return bytes;
+  // Cut at a character: decoding drops what is torn at the end.
+  return Buffer.from(new TextDecoder().decode(bytes.subarray(0, maximumStringBytes), { stream: true }));
+}

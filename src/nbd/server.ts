@@ -1,0 +1,164 @@
+/**
+ * The NBD server: serves exports on any number of TCP and Unix socket addresses.
+ *
+ * Runs on the thread of its devices, whose only client it is; all connections meet the same device, which is what
+ * makes CAN_MULTI_CONN true. The bounds on what clients may cost stand in `limits.ts`.
+ */
+import type { Socket } from "node:net";
+import { assert } from "../base/assert.js";
+import { BlkError } from "../base/errors.js";
+import type { BlockTarget } from "../base/target.js";
+import { BufferPool } from "./buffer-pool.js";
+import { Connection } from "./connection.js";
+import { findExport, type NbdExport } from "./export.js";
+import { defaultLimits, type NbdLimits } from "./limits.js";
+import { type Listener, listenOn } from "./listener.js";
+import { type NbdLogger, silentLogger } from "./logger.js";
+import { SlotNotes } from "./slot-notes.js";
+import { formatNbdUri, type NbdUri, parseNbdUri } from "./uri.js";
+
+export interface NbdServerOptions {
+  /** Under different names; one device may have several. The first is also the default export. */
+  exports: readonly NbdExport[];
+  logger?: NbdLogger;
+  limits?: Partial<NbdLimits>;
+}
+
+export class NbdServer {
+  private readonly exports: readonly NbdExport[];
+  private readonly limits: NbdLimits;
+  private readonly logger: NbdLogger;
+  private readonly pool: BufferPool;
+  private readonly notes = new Map<BlockTarget, SlotNotes>();
+  private readonly listeners: Listener[] = [];
+  private readonly connections = new Set<Connection>();
+  private readonly stallCheck: NodeJS.Timeout;
+  private progressSeen = new Map<Connection, number>();
+  private nextNumber = 0;
+  private isClosing = false;
+  /** Set while `close` waits for the connections. */
+  private onLastClosed: (() => void) | null = null;
+
+  constructor(options: NbdServerOptions) {
+    assert(
+      new Set(options.exports.map(({ name }) => name)).size === options.exports.length,
+      "exports have different names",
+    );
+    this.exports = options.exports;
+    this.limits = { ...defaultLimits, ...options.limits };
+    this.logger = options.logger ?? silentLogger;
+    this.pool = new BufferPool(this.limits.payloadBytes);
+    this.stallCheck = setInterval(() => this.closeStalled(), this.limits.stallMs);
+    this.stallCheck.unref();
+  }
+
+  /** Clients connected now. */
+  get connectionCount(): number {
+    return this.connections.size;
+  }
+
+  /** Requests taken from clients and not answered yet. */
+  get requestsInFlight(): number {
+    let sum = 0;
+    for (const connection of this.connections) sum += connection.requestsInFlight;
+    return sum;
+  }
+
+  /**
+   * Begins to listen, and returns the URI to give to clients: the one given, with the real port in place of port 0.
+   *
+   * @throws BlkError BLK_E_NBD_URI, BLK_E_LISTEN
+   */
+  async listen(address: string | NbdUri): Promise<string> {
+    assert(!this.isClosing, "a closed server does not listen again");
+    const uri = typeof address === "string" ? parseNbdUri(address) : address;
+    if (findExport(this.exports, uri.exportName) === undefined) {
+      const names = this.exports.map(({ name }) => JSON.stringify(name)).join(", ");
+      throw new BlkError(
+        "BLK_E_NBD_URI",
+        `"${formatNbdUri(uri)}" names the export ${JSON.stringify(uri.exportName)}, which is not served`,
+        `Served: ${names}`,
+      );
+    }
+    const listener = await listenOn(uri, (socket) => this.onConnection(socket));
+    // Out of file descriptors, say: this client is lost, the server is not.
+    listener.server.on("error", (error) =>
+      this.logger.warn({}, `accepting a client failed: ${error.message}`),
+    );
+    this.listeners.push(listener);
+    return formatNbdUri(listener.uri);
+  }
+
+  /**
+   * Stops listening, removes the socket files, finishes what is in flight, and closes all connections; those not
+   * done by the deadline are cut off.
+   */
+  async close({ deadlineMs }: { deadlineMs: number }): Promise<void> {
+    this.isClosing = true;
+    clearInterval(this.stallCheck);
+    // Closing a Unix listener removes its file.
+    for (const { server } of this.listeners.splice(0)) server.close();
+    for (const connection of this.connections) connection.shutDown();
+    if (this.connections.size === 0) return;
+    const deadline = setTimeout(() => {
+      for (const connection of this.connections) connection.destroy("server was shut down");
+    }, deadlineMs);
+    await new Promise<void>((resolve) => {
+      this.onLastClosed = resolve;
+    });
+    clearTimeout(deadline);
+  }
+
+  private onConnection(socket: Socket): void {
+    if (this.isClosing || this.connections.size >= this.limits.connections) {
+      // It may fail before it is gone, and nobody else listens to that.
+      socket.on("error", () => undefined);
+      socket.destroy();
+      if (!this.isClosing) {
+        this.logger.warn({}, `refused a client: ${this.limits.connections} are connected already`);
+      }
+      return;
+    }
+    const connection: Connection = new Connection({
+      socket,
+      number: this.nextNumber++,
+      exports: this.exports,
+      limits: this.limits,
+      pool: this.pool,
+      notesOf: (target) => this.notesOf(target),
+      logger: this.logger,
+      onClose: () => this.onClosed(connection),
+    });
+    this.connections.add(connection);
+  }
+
+  private onClosed(connection: Connection): void {
+    this.connections.delete(connection);
+    this.progressSeen.delete(connection);
+    if (this.connections.size === 0) this.onLastClosed?.();
+  }
+
+  private notesOf(target: BlockTarget): SlotNotes {
+    let notes = this.notes.get(target);
+    if (notes === undefined) {
+      notes = new SlotNotes(target.requests.capacity);
+      this.notes.set(target, notes);
+    }
+    return notes;
+  }
+
+  /** Payload memory is short: closes who holds some and has neither sent nor read a byte since the last time. */
+  private closeStalled(): void {
+    const seen = this.progressSeen;
+    this.progressSeen = new Map();
+    if (!this.pool.isWaitedFor) return;
+    for (const connection of this.connections) {
+      if (!connection.holdsPayload) continue;
+      if (seen.get(connection) === connection.progress) {
+        connection.destroy("client stalled while others wait for memory");
+      } else {
+        this.progressSeen.set(connection, connection.progress);
+      }
+    }
+  }
+}

@@ -1,0 +1,535 @@
+/**
+ * The transmission phase of one connection: parses requests, hands them to the device, and sends the replies when
+ * the device says they are due.
+ *
+ * A request is parsed straight out of the segment it arrived in, and so is the payload of a write that lies wholly
+ * in it; only what is cut by a segment's end is copied. Nothing is allocated per request but the view of its payload.
+ *
+ * Backpressure: when the request table is full, when this connection has its share in flight, when its replies are
+ * not read, or when payload memory is used up, the rest of the segment is kept, the socket is not read, and parsing
+ * goes on from that byte as soon as the cause has passed.
+ *
+ * Source: NetworkBlockDevice/nbd, `doc/proto.md`, "Transmission".
+ */
+import { Flag, noSlot, Op, type RequestSlot } from "../base/request.js";
+import { Status } from "../base/status.js";
+import type { BlockTarget, RequestOwner } from "../base/target.js";
+import type { BufferPool, PooledBuffer } from "./buffer-pool.js";
+import {
+  Command,
+  CommandFlag,
+  maximumPayloadBytes,
+  requestHeaderBytes,
+  requestMagic,
+  TransmissionFlag,
+  WireError,
+} from "./constants.js";
+import type { Session } from "./handshake.js";
+import type { NbdLimits } from "./limits.js";
+import type { Outbox } from "./outbox.js";
+import type { ReplyFormat } from "./replies.js";
+import type { SlotNotes } from "./slot-notes.js";
+import { wireErrorOfStatus } from "./wire-errors.js";
+
+export interface TransmissionPort {
+  /** Stop reading the socket; may be called again while stopped. */
+  pause(): void;
+  /** Go on reading; what `receive` was given has been consumed. */
+  resume(): void;
+  /** Close in peace: every reply owed has been handed to the outbox. */
+  end(reason: string): void;
+  /** Close at once: the stream cannot be understood any longer. */
+  abort(reason: string): void;
+}
+
+export interface TransmissionOptions {
+  session: Session;
+  /** Number of the hardware queue this connection stands for. */
+  queue: number;
+  outbox: Outbox;
+  pool: BufferPool;
+  notes: SlotNotes;
+  replies: ReplyFormat;
+  limits: NbdLimits;
+  port: TransmissionPort;
+}
+
+/**
+ * What comes next: a header, the payload of a write or of a refused write, or nothing from the client, since a
+ * complete request waits to be submitted, or an answer to be written.
+ */
+type Expect = "header" | "payload" | "refusedPayload" | "submit" | "answer";
+
+/** Why parsing has stopped although there may be bytes left. */
+type Blocked = "no" | "table" | "share" | "replies" | "memory";
+
+const noBytes = new Uint8Array(0);
+
+export class Transmission implements RequestOwner {
+  private readonly target: BlockTarget;
+  private readonly options: TransmissionOptions;
+  private readonly outbox: Outbox;
+  private readonly isReadOnly: boolean;
+  private readonly canTrim: boolean;
+  /** A power of two; 1 when alignment is not enforced. */
+  private readonly alignmentBytes: number;
+
+  /** The segment being parsed, and how far. Kept while blocked. */
+  private segment: Uint8Array = noBytes;
+  private at = 0;
+  private expect: Expect = "header";
+  private blocked: Blocked = "no";
+  private isRunning = false;
+  private shallRunAgain = false;
+  private isPaused = false;
+  private waitsForSlot = false;
+  private waitsForMemory = false;
+  private isEnded = false;
+  private isShuttingDown = false;
+  private hasDisconnected = false;
+
+  /** A header cut by the end of a segment. */
+  private readonly cutHeader = new Uint8Array(requestHeaderBytes);
+  private cutHeaderBytes = 0;
+
+  /** The request being parsed. */
+  private op: number = Op.read;
+  private flags = 0;
+  private cookieHigh = 0;
+  private cookieLow = 0;
+  private offsetBytes = 0;
+  private lengthBytes = 0;
+  /** Payload of a write cut by the end of a segment, and how much of it is there; or how much was drained. */
+  private payload: PooledBuffer | null = null;
+  private payloadBytes = 0;
+  /** The answer to a request that never reaches the device. */
+  private verdict: number = WireError.none;
+
+  private nowNs = 0;
+  /** The device must be told of: requests submitted, or slots others may wait for. */
+  private hasNews = false;
+
+  /** Requests taken and not yet answered. */
+  private inFlight = 0;
+  /** Completed requests whose replies have not been written yet, first to last, linked through `notes.next`. */
+  private firstDone: RequestSlot = noSlot;
+  private lastDone: RequestSlot = noSlot;
+
+  constructor(options: TransmissionOptions) {
+    const { target, isBlockSizeEnforced } = options.session.export;
+    this.options = options;
+    this.outbox = options.outbox;
+    this.target = target;
+    this.isReadOnly = (options.session.transmissionFlags & TransmissionFlag.readOnly) !== 0;
+    this.canTrim = this.isReadOnly || target.canTrim;
+    this.alignmentBytes = isBlockSizeEnforced === true ? target.minimumBlockBytes : 1;
+  }
+
+  get requestsInFlight(): number {
+    return this.inFlight;
+  }
+
+  /** The client has sent DISC: it may close its side, and replies are still owed. */
+  get isDisconnecting(): boolean {
+    return this.hasDisconnected;
+  }
+
+  /** Whether payload memory is held while the client sends or reads the rest. */
+  get holdsPayload(): boolean {
+    return this.payload !== null || !this.outbox.isEmpty;
+  }
+
+  /** Takes a segment; calls `port.pause` when it could not be consumed whole. */
+  receive(segment: Uint8Array, from: number): void {
+    if (this.isEnded) return;
+    this.segment = segment;
+    this.at = from;
+    this.run();
+  }
+
+  /** Parses on where something had blocked it, and sends what waits to be sent. */
+  resume(): void {
+    if (!this.isEnded) this.run();
+  }
+
+  /** New requests are answered ESHUTDOWN; the connection ends when nothing is in flight any more. */
+  shutDown(): void {
+    this.isShuttingDown = true;
+    this.resume();
+  }
+
+  /** The client has gone: whatever it had in flight still runs, and is forgotten. */
+  abandon(): void {
+    this.isEnded = true;
+    for (let slot = this.firstDone; slot !== noSlot; ) {
+      const next = this.options.notes.next[slot];
+      this.target.requests.release(slot);
+      slot = next;
+    }
+    this.firstDone = noSlot;
+    this.target.abandon(this);
+    this.segment = noBytes;
+    if (this.payload !== null) this.options.pool.give(this.payload);
+    this.payload = null;
+    this.outbox.discard();
+  }
+
+  onCompletion(slot: RequestSlot): void {
+    const { next } = this.options.notes;
+    next[slot] = noSlot;
+    if (this.firstDone === noSlot) this.firstDone = slot;
+    else next[this.lastDone] = slot;
+    this.lastDone = slot;
+  }
+
+  onCompletionsEnd(): void {
+    // A run under way has called the device itself, and sends when that returns.
+    if (!this.isRunning && !this.isEnded) this.run();
+  }
+
+  /** The socket has taken a buffer of replies: there may be room for what had to wait. */
+  onWritten(): void {
+    if (this.firstDone !== noSlot || this.blocked !== "no") this.resume();
+  }
+
+  /** Sends what is due, parses what is there, and again as long as the one makes room for the other. */
+  private run(): void {
+    if (this.isRunning) {
+      this.shallRunAgain = true;
+      return;
+    }
+    this.isRunning = true;
+    do {
+      this.shallRunAgain = false;
+      this.sendReplies();
+      if (this.segment !== noBytes) this.parse();
+      if (this.hasNews) {
+        this.hasNews = false;
+        this.target.pump();
+        this.sendReplies();
+      }
+    } while (!this.isEnded && (this.shallRunAgain || this.hasNews || this.canGoOn()));
+    if (!this.isEnded) {
+      this.outbox.flush();
+      this.settle();
+    }
+    this.isRunning = false;
+  }
+
+  private canGoOn(): boolean {
+    if (this.blocked === "table") return !this.target.requests.isFull;
+    if (this.blocked === "share") return this.inFlight < this.options.limits.requestsPerConnection;
+    return false;
+  }
+
+  /** After a run: the socket is read if and only if everything it gave has been consumed; and the end may have come. */
+  private settle(): void {
+    const { port } = this.options;
+    const isBlocked = this.blocked !== "no";
+    if (!isBlocked) this.segment = noBytes;
+    if ((this.hasDisconnected || this.isShuttingDown) && this.inFlight === 0) {
+      this.isEnded = true;
+      port.end(this.hasDisconnected ? "client disconnected" : "server is shutting down");
+    } else if (isBlocked !== this.isPaused) {
+      this.isPaused = isBlocked;
+      if (isBlocked) port.pause();
+      else port.resume();
+    }
+  }
+
+  private block(cause: Blocked): void {
+    this.blocked = cause;
+    if (cause === "memory") this.waitForMemory();
+    if (cause === "table" && !this.waitsForSlot) {
+      this.waitsForSlot = true;
+      this.target.onceNotFull(this.onSlotFree);
+    }
+  }
+
+  private waitForMemory(): void {
+    if (this.waitsForMemory) return;
+    this.waitsForMemory = true;
+    this.options.pool.onceGiven(this.onMemoryFree);
+  }
+
+  private readonly onSlotFree = (): void => {
+    this.waitsForSlot = false;
+    this.resume();
+  };
+
+  private readonly onMemoryFree = (): void => {
+    this.waitsForMemory = false;
+    this.resume();
+  };
+
+  private parse(): void {
+    this.blocked = "no";
+    // One stamp for the batch: what lies in one segment has arrived at one time.
+    this.nowNs = this.target.nowNs();
+    while (!this.isEnded && !this.hasDisconnected && this.step());
+  }
+
+  /** One step of the conversation; false when the segment is used up, or something blocks. */
+  private step(): boolean {
+    switch (this.expect) {
+      case "header":
+        return this.parseHeader();
+      case "payload":
+        return this.takePayload();
+      case "refusedPayload":
+        return this.drainPayload();
+      case "submit":
+        return this.submit(null);
+      case "answer":
+        return this.answer();
+    }
+  }
+
+  /** Parses one header and acts on it; false when the segment's end, or a limit, stopped it. */
+  private parseHeader(): boolean {
+    if (this.inFlight >= this.options.limits.requestsPerConnection) {
+      this.block("share");
+      return false;
+    }
+    const segment = this.segment;
+    if (this.cutHeaderBytes === 0 && segment.length - this.at >= requestHeaderBytes) {
+      const at = this.at;
+      this.at += requestHeaderBytes;
+      this.onHeader(segment, at);
+      return true;
+    }
+    const taken = Math.min(requestHeaderBytes - this.cutHeaderBytes, segment.length - this.at);
+    this.cutHeader.set(segment.subarray(this.at, this.at + taken), this.cutHeaderBytes);
+    this.cutHeaderBytes += taken;
+    this.at += taken;
+    if (this.cutHeaderBytes < requestHeaderBytes) return false;
+    this.cutHeaderBytes = 0;
+    this.onHeader(this.cutHeader, 0);
+    return true;
+  }
+
+  private onHeader(bytes: Uint8Array, at: number): void {
+    if (readUint32(bytes, at) !== requestMagic) {
+      this.isEnded = true;
+      this.options.port.abort("client sent a request without the request magic");
+      return;
+    }
+    const commandFlags = (bytes[at + 4] << 8) | bytes[at + 5];
+    const command = (bytes[at + 6] << 8) | bytes[at + 7];
+    this.cookieHigh = readUint32(bytes, at + 8);
+    this.cookieLow = readUint32(bytes, at + 12);
+    const offsetHigh = readUint32(bytes, at + 16);
+    const offsetLow = readUint32(bytes, at + 20);
+    this.lengthBytes = readUint32(bytes, at + 24);
+    // No device has 2^53 bytes, so whatever rounding does to larger offsets leaves them out of bounds.
+    this.offsetBytes = offsetHigh * 4294967296 + offsetLow;
+    this.flags = 0;
+    if ((commandFlags & CommandFlag.fua) !== 0) this.flags |= Flag.fua;
+    if ((commandFlags & CommandFlag.noHole) !== 0) this.flags |= Flag.noHole;
+
+    if (command === Command.disconnect) {
+      this.hasDisconnected = true;
+      return;
+    }
+    const error = this.check(command, commandFlags);
+    if (command === Command.write) {
+      this.expectPayload(error);
+    } else if (error !== WireError.none) {
+      this.verdict = error;
+      this.expect = "answer";
+    } else if (command !== Command.flush && this.lengthBytes === 0) {
+      // The protocol leaves the meaning open but forbids to disconnect: nothing asked, nothing to do.
+      this.verdict = WireError.none;
+      this.expect = "answer";
+    } else {
+      this.op = operationOf(command);
+      if (command === Command.flush) this.offsetBytes = this.lengthBytes = 0;
+      this.expect = "submit";
+    }
+  }
+
+  /** What a request must be refused with, `none` when it is good. The order of the checks is the clients' business too. */
+  private check(command: number, commandFlags: number): number {
+    const { sizeBytes } = this.target;
+    const isBeyondEnd = this.offsetBytes > sizeBytes || this.lengthBytes > sizeBytes - this.offsetBytes;
+    const isChange = command === Command.write || command === Command.trim || command === Command.writeZeroes;
+    if (this.isShuttingDown) return WireError.ESHUTDOWN;
+    // FUA is allowed on every command, even where it means nothing.
+    const allowedFlags =
+      command === Command.writeZeroes ? CommandFlag.fua | CommandFlag.noHole : CommandFlag.fua;
+    if ((commandFlags & ~allowedFlags) !== 0) return WireError.EINVAL;
+    if (command === Command.flush) return WireError.none;
+    if (!isChange && command !== Command.read) return WireError.EINVAL;
+    if (isChange && this.isReadOnly) return WireError.EPERM;
+    if (command === Command.trim && !this.canTrim) return WireError.EINVAL;
+    const hasPayload = command === Command.read || command === Command.write;
+    if (hasPayload && this.lengthBytes > maximumPayloadBytes) return WireError.EINVAL;
+    if (isBeyondEnd) {
+      return command === Command.write || command === Command.writeZeroes
+        ? WireError.ENOSPC
+        : WireError.EINVAL;
+    }
+    const mask = this.alignmentBytes - 1;
+    if (mask !== 0) {
+      // The offset is within the device here, so its remainder is exact.
+      const isAligned = this.offsetBytes % this.alignmentBytes === 0 && (this.lengthBytes & mask) === 0;
+      if (!isAligned) return WireError.EINVAL;
+    }
+    return WireError.none;
+  }
+
+  private expectPayload(error: number): void {
+    this.payloadBytes = 0;
+    if (error !== WireError.none || this.lengthBytes === 0) {
+      if (this.lengthBytes > this.options.limits.drainedWriteBytes) {
+        this.isEnded = true;
+        this.options.port.abort(`client began a write of ${this.lengthBytes} bytes`);
+        return;
+      }
+      this.verdict = error;
+      this.expect = "refusedPayload";
+      return;
+    }
+    this.op = Op.write;
+    this.expect = "payload";
+  }
+
+  /** The bytes of a refused write still come, and must go, or the stream would be out of step. */
+  private drainPayload(): boolean {
+    const taken = Math.min(this.lengthBytes - this.payloadBytes, this.segment.length - this.at);
+    this.at += taken;
+    this.payloadBytes += taken;
+    if (this.payloadBytes < this.lengthBytes) return false;
+    this.expect = "answer";
+    return true;
+  }
+
+  /** Brings a write to the device once its payload is complete. */
+  private takePayload(): boolean {
+    const lengthBytes = this.lengthBytes;
+    if (this.payload === null && this.segment.length - this.at >= lengthBytes) {
+      const at = this.at;
+      if (!this.submit(this.segment.subarray(at, at + lengthBytes))) return false;
+      this.at = at + lengthBytes;
+      return true;
+    }
+    if (this.payload === null) {
+      if (this.at === this.segment.length) return false;
+      this.payload = this.options.pool.take(lengthBytes);
+      if (this.payload === null) {
+        this.block("memory");
+        return false;
+      }
+    }
+    const taken = Math.min(lengthBytes - this.payloadBytes, this.segment.length - this.at);
+    this.payload.bytes.set(this.segment.subarray(this.at, this.at + taken), this.payloadBytes);
+    this.at += taken;
+    this.payloadBytes += taken;
+    if (this.payloadBytes < lengthBytes) return false;
+    if (!this.submit(this.payload.bytes.subarray(0, lengthBytes))) return false;
+    this.options.pool.give(this.payload);
+    this.payload = null;
+    return true;
+  }
+
+  /** False when the table is full: the request stays as it is, to be submitted later. */
+  private submit(payload: Uint8Array | null): boolean {
+    const { requests } = this.target;
+    const slot = requests.acquire();
+    if (slot === noSlot) {
+      this.block("table");
+      return false;
+    }
+    const { notes } = this.options;
+    notes.cookieHigh[slot] = this.cookieHigh;
+    notes.cookieLow[slot] = this.cookieLow;
+    requests.op[slot] = this.op;
+    requests.flags[slot] = this.flags;
+    requests.queue[slot] = this.options.queue;
+    requests.offsetBytes[slot] = this.offsetBytes;
+    requests.lengthBytes[slot] = this.lengthBytes;
+    requests.arrivalNs[slot] = this.nowNs;
+    this.inFlight++;
+    this.hasNews = true;
+    this.expect = "header";
+    this.target.submit(slot, payload, this);
+    return true;
+  }
+
+  private answer(): boolean {
+    const { replies } = this.options;
+    if (!this.outbox.canTake(replies.maximumOverheadBytes)) {
+      this.block("replies");
+      return false;
+    }
+    const out = this.outbox.reserve(replies.maximumOverheadBytes);
+    if (out === null) {
+      this.block("memory");
+      return false;
+    }
+    const at = this.outbox.position;
+    this.outbox.advance(replies.writeResult(out, at, this.cookieHigh, this.cookieLow, this.verdict));
+    this.expect = "header";
+    return true;
+  }
+
+  /** Writes the replies of completed requests, in the order of completion, as far as the client reads them. */
+  private sendReplies(): void {
+    while (this.firstDone !== noSlot) {
+      const slot = this.firstDone;
+      if (!this.sendReply(slot)) return;
+      this.firstDone = this.options.notes.next[slot];
+      if (this.target.requests.isFull) this.hasNews = true;
+      this.target.requests.release(slot);
+      this.inFlight--;
+    }
+  }
+
+  private sendReply(slot: RequestSlot): boolean {
+    const { notes, replies } = this.options;
+    const { requests } = this.target;
+    const cookieHigh = notes.cookieHigh[slot];
+    const cookieLow = notes.cookieLow[slot];
+    let status: Status = requests.status[slot];
+    const isRead = requests.op[slot] === Op.read && status === Status.ok;
+    const payloadBytes = isRead ? requests.lengthBytes[slot] : 0;
+    if (!this.outbox.canTake(replies.maximumOverheadBytes + payloadBytes)) return false;
+    const out = this.outbox.reserve(replies.maximumOverheadBytes + payloadBytes);
+    if (out === null) {
+      this.waitForMemory();
+      return false;
+    }
+    const at = this.outbox.position;
+    if (isRead) {
+      const payloadAt = at + replies.readHeaderBytes;
+      status = this.target.read(
+        requests.offsetBytes[slot],
+        out.subarray(payloadAt, payloadAt + payloadBytes),
+      );
+      if (status === Status.ok) {
+        replies.writeReadHeader(out, at, cookieHigh, cookieLow);
+        this.outbox.advance(replies.readHeaderBytes + payloadBytes);
+        return true;
+      }
+    }
+    this.outbox.advance(replies.writeResult(out, at, cookieHigh, cookieLow, wireErrorOfStatus[status]));
+    return true;
+  }
+}
+
+function operationOf(command: number): number {
+  switch (command) {
+    case Command.read:
+      return Op.read;
+    case Command.flush:
+      return Op.flush;
+    case Command.trim:
+      return Op.trim;
+    default:
+      return Op.zeroes;
+  }
+}
+
+function readUint32(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
+}
