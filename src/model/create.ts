@@ -1,5 +1,6 @@
 /** From a profile's model and parameters to a running model: one line per model. */
 import type { RequestTable } from "../base/request.js";
+import { createHddModel } from "./hdd/index.js";
 import type { Model } from "./model.js";
 import type { ModelSpec } from "./schemas.js";
 import { createFixedModel } from "./simple/fixed.js";
@@ -15,11 +16,13 @@ export interface CreateModelOptions {
   sizeBytes: number;
 }
 
-export function createModel({ profile, requests }: CreateModelOptions): Model {
+export function createModel({ profile, requests, seed, sizeBytes }: CreateModelOptions): Model {
   switch (profile.model) {
     case "instant":
       return createInstantModel({ requests });
     case "fixed":
       return createFixedModel({ parameters: profile.parameters, requests });
+    case "hdd":
+      return createHddModel({ parameters: profile.parameters, sizeBytes, requests, seed });
   }
 }

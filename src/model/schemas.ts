@@ -4,11 +4,13 @@
  * Apart from `create.ts`, so that reading and checking profiles loads no simulator.
  */
 import type { z } from "zod";
+import { hddSchema } from "./hdd/schema.js";
 import { fixedSchema, instantSchema } from "./simple/schema.js";
 
 export const modelSchemas = {
   instant: instantSchema,
   fixed: fixedSchema,
+  hdd: hddSchema,
 } as const;
 
 export type ModelName = keyof typeof modelSchemas;
@@ -16,7 +18,7 @@ export type ModelName = keyof typeof modelSchemas;
 export const modelNames = Object.keys(modelSchemas) as ModelName[];
 
 /** Models of devices that turn: what `rotational` is unless a profile says otherwise. */
-export const rotationalModels: ReadonlySet<string> = new Set(["hdd"]);
+export const rotationalModels: ReadonlySet<ModelName> = new Set<ModelName>(["hdd"]);
 
 /** A model's name together with its checked parameters. */
 export type ModelSpec = {

@@ -7,7 +7,15 @@ import { BlkError } from "../base/errors.js";
 import { quote } from "../base/schema.js";
 import { closest } from "../base/suggest.js";
 import { type Data, displayPath, type Layer, positionOf } from "./layer.js";
-import { choicesOf, descend, keysOf, type Place } from "./schema-walk.js";
+import {
+  choicesOf,
+  descend,
+  descriptionOf,
+  discriminatorOf,
+  keysOf,
+  narrow,
+  type Place,
+} from "./schema-walk.js";
 import type { Setting } from "./settings.js";
 
 export interface Origin {
@@ -34,26 +42,39 @@ export function invalidProfile(issues: readonly $ZodIssue[], origin: Origin): Bl
   const field = path.join(".");
   const others = sharpened.length === 1 ? "" : ` (and ${sharpened.length - 1} more)`;
   if (unknownKey !== undefined) {
-    const known = keysOf(place);
+    const value = valueAt(origin.data, path);
+    const known = keysOf(narrow(place, value));
     const suggestion = closest(unknownKey, known);
-    const owner = field === "" ? `a profile of model "${String(origin.data.model)}"` : `"${field}"`;
+    const owner = ownerOf(field, value, place, origin);
     return new BlkError(
       code,
       `${where}: ${owner} has no "${unknownKey}"${others}`,
       suggestion === undefined ? `Known: ${known.join(", ")}` : `Did you mean "${suggestion}"?`,
     );
   }
-  const hasOwnWords = issue.code === "custom" || issue.code === "invalid_format" || isWorded(issue);
+  const value = valueAt(origin.data, path);
+  // A message of the schema's own says what is allowed; to the others the field's description does.
+  const isSelfContained =
+    value !== undefined && (issue.code === "custom" || issue.code === "invalid_format" || isWorded(issue));
   return new BlkError(
     code,
-    `${where}: ${field}${complaint(issue, valueAt(origin.data, path), place)}${others}`,
-    hasOwnWords ? "" : allowed(place),
+    `${where}: ${field}${complaint(issue, value, place)}${others}`,
+    isSelfContained ? "" : (descriptionOf(place) ?? ""),
   );
+}
+
+/** Who has no such key: the profile's model, or a mapping in it with the form it has chosen. */
+function ownerOf(field: string, value: unknown, place: Place, { data }: Origin): string {
+  if (field === "") return `a profile of model ${quote(data.model)}`;
+  const selector = discriminatorOf(place);
+  return selector === undefined
+    ? `"${field}"`
+    : `"${field}" of ${selector} ${quote((value as Data)[selector])}`;
 }
 
 /** Whether a union's message is its schema's own, made for people, rather than zod's. */
 function isWorded(issue: $ZodIssue): boolean {
-  return issue.code === "invalid_union" && issue.message !== "Invalid input";
+  return issue.code === "invalid_union" && !issue.message.startsWith("Invalid ");
 }
 
 /** What is wrong, to follow the field's name. */
@@ -76,13 +97,6 @@ function complaint(issue: $ZodIssue, value: unknown, place: Place): string {
       // "must be longer than 0" goes on where the field's name ends; a sentence of its own follows a colon.
       return /^(must|is) /.test(issue.message) ? ` ${issue.message}` : `: ${issue.message}`;
   }
-}
-
-/** The field's description, when its schema has one, is the best hint. */
-function allowed(place: Place): string {
-  const described = place.find((schema) => "description" in schema && typeof schema.description === "string");
-  const description = (described as { description?: string } | undefined)?.description;
-  return description === undefined ? '"blkforge profiles --schema" tells what is allowed' : description;
 }
 
 /** Of a union's complaints the one that the writer meant: from the alternative that fitted best. */

@@ -4,6 +4,7 @@
  *
  * A place in a schema is a list of alternatives, since a union offers several at once.
  */
+import { z } from "zod";
 import type { $ZodType, $ZodTypes } from "zod/v4/core";
 import { shorthands } from "../base/schema.js";
 
@@ -66,6 +67,25 @@ export function discriminatorOf(place: Place): string | undefined {
   return undefined;
 }
 
+/** The alternatives that `value` selects, where a key selects among forms (`seek.curve`); otherwise the place as it is. */
+export function narrow(place: Place, value: unknown): Place {
+  const selector = discriminatorOf(place);
+  if (selector === undefined || typeof value !== "object" || value === null) return place;
+  const selected = (value as Record<string, unknown>)[selector];
+  const forms = alternatives(place).filter((form) => choicesOf(descend([form], selector)).includes(selected));
+  return forms.length > 0 ? forms : place;
+}
+
+/** What the schema says of this place, for people; nothing where its alternatives say different things. */
+export function descriptionOf(place: Place): string | undefined {
+  if (place.length !== 1) return undefined;
+  const [schema] = place;
+  const inner = peel(schema);
+  return (
+    z.globalRegistry.get(schema)?.description ?? (inner === undefined ? undefined : descriptionOf([inner]))
+  );
+}
+
 /** What is left when wrappers (optional, default, transform) and unions are opened. */
 function alternatives(place: Place): $ZodTypes[] {
   return unwrap(place).flatMap((schema) => {
@@ -75,25 +95,30 @@ function alternatives(place: Place): $ZodTypes[] {
 }
 
 function unwrap(place: Place): $ZodTypes[] {
-  return place.flatMap((wrapped) => {
-    const schema = wrapped as $ZodTypes;
-    const { def } = schema._zod;
-    switch (def.type) {
-      case "optional":
-      case "nullable":
-      case "default":
-      case "prefault":
-      case "nonoptional":
-      case "readonly":
-      case "catch":
-        return unwrap([def.innerType]);
-      case "pipe":
-        // What people write is the input; `z.preprocess` alone has it on the far side.
-        return unwrap([def.in._zod.def.type === "transform" ? def.out : def.in]);
-      case "lazy":
-        return unwrap([def.getter()]);
-      default:
-        return [schema];
-    }
+  return place.flatMap((schema) => {
+    const inner = peel(schema);
+    return inner === undefined ? [schema as $ZodTypes] : unwrap([inner]);
   });
+}
+
+/** What a wrapper wraps; undefined for what is none. */
+function peel(schema: $ZodType): $ZodType | undefined {
+  const { def } = (schema as $ZodTypes)._zod;
+  switch (def.type) {
+    case "optional":
+    case "nullable":
+    case "default":
+    case "prefault":
+    case "nonoptional":
+    case "readonly":
+    case "catch":
+      return def.innerType;
+    case "pipe":
+      // What people write is the input; `z.preprocess` alone has it on the far side.
+      return def.in._zod.def.type === "transform" ? def.out : def.in;
+    case "lazy":
+      return def.getter();
+    default:
+      return undefined;
+  }
 }

@@ -9,7 +9,7 @@ import { BlkError } from "../base/errors.js";
 import { closest } from "../base/suggest.js";
 import type { Data } from "./layer.js";
 import { isData } from "./layer.js";
-import { descend, discriminatorOf, keysOf, type Place, shorthandKeyOf } from "./schema-walk.js";
+import { descend, discriminatorOf, keysOf, narrow, type Place, shorthandKeyOf } from "./schema-walk.js";
 
 export interface Setting {
   /** As given: `latency.read=100us`. */
@@ -65,27 +65,33 @@ function assign(value: unknown, path: readonly string[], setting: Setting, place
     const entry = assign(value[index], rest, setting, below);
     return index === value.length ? [...value, entry] : value.with(index, entry);
   }
-  const result = { ...asData(value, place) };
-  const assigned = assign(result[key], rest, setting, below);
-  if (assigned === null) delete result[key];
-  else result[key] = assigned;
+  const from = asData(value, place);
+  const assigned = assign(from[key], rest, setting, below);
+  if (assigned === null) return without(from, key);
+  return { ...ofSameForm(from, { [key]: assigned }, place), [key]: assigned };
+}
+
+/** Lays `over` on `base`: mappings key by key, everything else replaced. `null` removes what the base has. */
+export function merge(base: unknown, over: Data, place: Place): Data {
+  let result = ofSameForm(asData(base, place), over, place);
+  for (const [key, value] of Object.entries(over)) {
+    if (value === null) result = without(result, key);
+    else
+      result = { ...result, [key]: isData(value) ? merge(result[key], value, descend(place, key)) : value };
+  }
   return result;
 }
 
-/**
- * Lays `over` on `base`: mappings key by key, everything else replaced. `null` removes what the base has. Where a
- * key selects among forms (`seek.form`) and selects another one, nothing of the base's form stays.
- */
-export function merge(base: unknown, over: Data, place: Place): Data {
+/** Where a key of `over` selects another form than `base` has (`seek.curve`), what that form has in common with it. */
+function ofSameForm(base: Data, over: Data, place: Place): Data {
   const selector = discriminatorOf(place);
-  const from = asData(base, place);
-  const isOtherForm = selector !== undefined && selector in over && over[selector] !== from[selector];
-  const result: Data = isOtherForm ? {} : { ...from };
-  for (const [key, value] of Object.entries(over)) {
-    if (value === null) delete result[key];
-    else result[key] = isData(value) ? merge(result[key], value, descend(place, key)) : value;
-  }
-  return result;
+  if (selector === undefined || !(selector in over) || over[selector] === base[selector]) return base;
+  const known = keysOf(narrow(place, over));
+  return Object.fromEntries(Object.entries(base).filter(([key]) => known.includes(key)));
+}
+
+function without(data: Data, removed: string): Data {
+  return Object.fromEntries(Object.entries(data).filter(([key]) => key !== removed));
 }
 
 /** The mapping that `value` is or stands for; empty for what a mapping can only replace. */
