@@ -31,6 +31,8 @@ export const errorKinds = {
   BLK_E_NBD_URI: usage,
   BLK_E_LISTEN: conflict,
   BLK_E_FILE: usage,
+  BLK_E_WORKLOAD: usage,
+  BLK_E_TRACE: usage,
   BLK_E_FAULT_INVALID: usage,
   BLK_E_FAULT_UNKNOWN: missing,
   BLK_E_FAULT_EXISTS: conflict,
