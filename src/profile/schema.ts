@@ -7,7 +7,10 @@ import { byteSize, quote, withShorthand } from "../base/schema.js";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
 import { keysOf } from "./schema-walk.js";
 
-/** 512 is what every Linux block device can do; 64K the most that NBD allows for a minimum block (proto.md, "Block size constraints"). */
+/**
+ * Linux addresses blocks in sectors of 512 bytes; 64K is the largest minimum block NBD may advertise (proto.md, "Block
+ * size constraints"). The kernel's own NBD client takes no logical block over its page size (drivers/block/nbd.c).
+ */
 const minimumBlockBytes = 512;
 const maximumBlockBytes = 65536;
 

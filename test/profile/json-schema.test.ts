@@ -8,7 +8,7 @@ type JsonSchema = Parameters<typeof z.fromJSONSchema>[0];
 
 const published = JSON.parse(JSON.stringify(profileJsonSchema())) as { $defs: Record<string, JsonSchema> };
 
-/** Reads the published schema back as an editor would: an independent check of what was written out. */
+/** Reads one definition back with zod's own reader of JSON Schema; `if`/`then`/`else` at the top are not among what it reads. */
 function accepts(definition: string, document: unknown): boolean {
   return z.fromJSONSchema(published.$defs[definition]).safeParse(document).success;
 }
