@@ -49,7 +49,7 @@ for (let round = 1; round <= Number(values.rounds); round++) {
   }
 }
 
-function figure(name: string, iodepth: number, field: keyof FioResult): number {
+function figure(name: string, iodepth: number, field: Exclude<keyof FioResult, "histogram">): number {
   return median(results.get(`${name}/${iodepth}`)!.map((result) => result[field]));
 }
 

@@ -1,6 +1,7 @@
-/** Runs fio with its nbd engine against a URI and reads its JSON. */
+/** Runs fio with its nbd engine against a URI, and reads its JSON. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { Histogram } from "../../src/base/histogram.js";
 
 const execute = promisify(execFile);
 
@@ -15,6 +16,7 @@ export interface FioJob {
   size: string;
 }
 
+/** Latency is fio's `lat`: from making the request to its completion. */
 export interface FioResult {
   iops: number;
   bytesPerSecond: number;
@@ -22,45 +24,53 @@ export interface FioResult {
   p50Ns: number;
   p99Ns: number;
   p999Ns: number;
+  /** Every latency, when the output format was json+; empty otherwise. */
+  histogram: Histogram;
 }
 
 interface FioDirection {
   iops: number;
   bw_bytes: number;
-  lat_ns: { mean: number; N: number; percentile?: Record<string, number> };
+  lat_ns: { mean: number; N: number; percentile?: Record<string, number>; bins?: Record<string, number> };
 }
 
-/** Latency is fio's `lat`: from making the request to its completion. */
+/** What fio needs to print for `parseFio`. */
+export const fioOutput = ["--output-format=json+", "--lat_percentiles=1"];
+
 export async function runFio(uri: string, job: FioJob): Promise<FioResult> {
-  const { stdout } = await execute(
-    "fio",
-    [
-      ...[
-        "--name=bench",
-        "--ioengine=nbd",
-        `--uri=${uri}`,
-        "--thread",
-        "--group_reporting",
-        "--randrepeat=1",
-      ],
-      ...[`--rw=${job.rw}`, `--bs=${job.bs}`, `--iodepth=${job.iodepth}`, `--numjobs=${job.numjobs ?? 1}`],
-      ...[`--size=${job.size}`, `--runtime=${job.runtimeSeconds}`, "--time_based", "--output-format=json"],
-      "--lat_percentiles=1",
-    ],
-    { maxBuffer: 16 << 20 },
-  );
+  return runFioArguments(uri, [
+    ...["--name=bench", "--thread", "--group_reporting", `--rw=${job.rw}`, `--bs=${job.bs}`],
+    ...[`--iodepth=${job.iodepth}`, `--numjobs=${job.numjobs ?? 1}`, `--size=${job.size}`],
+    ...[`--runtime=${job.runtimeSeconds}`, "--time_based"],
+  ]);
+}
+
+/** Any job over the nbd engine. */
+export async function runFioArguments(uri: string, job: readonly string[]): Promise<FioResult> {
+  const args = [...job, "--ioengine=nbd", `--uri=${uri}`, ...fioOutput];
+  const { stdout } = await execute("fio", args, { maxBuffer: 64 << 20 });
+  return parseFio(stdout);
+}
+
+/** Reads the first job of fio's JSON, in the direction that did something. */
+export function parseFio(output: string): FioResult {
   // fio may print notes before its JSON.
-  const { jobs } = JSON.parse(stdout.slice(stdout.indexOf("{"))) as {
+  const { jobs } = JSON.parse(output.slice(output.indexOf("{"))) as {
     jobs: Record<"read" | "write", FioDirection>[];
   };
   const direction = jobs[0].read.lat_ns.N > 0 ? jobs[0].read : jobs[0].write;
-  const percentile = direction.lat_ns.percentile ?? {};
+  const { mean, percentile = {}, bins = {} } = direction.lat_ns;
+  const histogram = new Histogram();
+  for (const [ns, count] of Object.entries(bins)) {
+    for (let i = 0; i < count; i++) histogram.record(Number(ns));
+  }
   return {
     iops: direction.iops,
     bytesPerSecond: direction.bw_bytes,
-    meanNs: direction.lat_ns.mean,
+    meanNs: mean,
     p50Ns: percentile["50.000000"],
     p99Ns: percentile["99.000000"],
     p999Ns: percentile["99.900000"],
+    histogram,
   };
 }

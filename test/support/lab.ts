@@ -1,0 +1,32 @@
+/** Runs a shell script in the VM with a device attached, for tests of the real kernel. */
+import { PassThrough } from "node:stream";
+import { text } from "node:stream/consumers";
+import { type LabExecOptions, type LabResult, labExec } from "../../src/lab/exec.js";
+
+export interface LabRun extends LabResult {
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs `script` in the guest; fails with all that was said unless it exits 0 and the server ended well. */
+export async function inGuest(script: string, options: Omit<LabExecOptions, "command">): Promise<LabRun> {
+  const stdout = new PassThrough();
+  const stderr = new PassThrough();
+  const output = Promise.all([text(stdout), text(stderr)]);
+  let result: LabResult;
+  try {
+    result = await labExec({ ...options, command: [`set -eu\n${script}`], stdout, stderr });
+  } finally {
+    stdout.end();
+    stderr.end();
+  }
+  const [out, err] = await output;
+  const said = `${out}\n${err}\nserver:\n${result.serverLog}\nkernel:\n${result.kernelLog.slice(-4000)}`;
+  if (result.status !== 0) throw new Error(`the guest's script exited ${result.status}\n${said}`);
+  if (options.device !== undefined && result.serverStatus !== 0) {
+    throw new Error(`the server ended with status ${result.serverStatus}\n${said}`);
+  }
+  if (/Oops|BUG:|Call Trace|blocked for more than/.test(result.kernelLog))
+    throw new Error(`the kernel complained\n${said}`);
+  return { ...result, stdout: out, stderr: err };
+}
