@@ -2,7 +2,7 @@
  * One client: a socket, first in the handshake, then in transmission. Whatever goes wrong here ends this connection
  * and nothing else.
  */
-import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { BlockTarget } from "../base/target.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { NbdExport } from "./export.js";
@@ -14,8 +14,13 @@ import { simpleReplies } from "./replies.js";
 import type { SlotNotes } from "./slot-notes.js";
 import { Transmission } from "./transmission.js";
 
+/** A `net.Socket`, as far as a connection uses it. */
+export interface ByteStream extends Duplex {
+  readonly bytesRead: number;
+}
+
 export interface ConnectionOptions {
-  socket: Socket;
+  socket: ByteStream;
   /** Counts connections from 0; also the hardware queue, modulo what the request table can hold. */
   number: number;
   exports: readonly NbdExport[];
@@ -31,7 +36,7 @@ const queueCount = 65536;
 
 export class Connection {
   private readonly options: ConnectionOptions;
-  private readonly socket: Socket;
+  private readonly socket: ByteStream;
   private readonly handshake: Handshake;
   private readonly outbox: Outbox;
   private transmission: Transmission | null = null;
