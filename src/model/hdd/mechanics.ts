@@ -10,7 +10,7 @@
 import type { Geometry } from "./geometry.js";
 
 /** Fraction of a revolution below which a sector that "has just passed" counts as arriving: rounding, under 1 ns. */
-const angleTolerance = 1e-7;
+export const angleTolerance = 1e-7;
 
 export interface MechanicsOptions {
   geometry: Geometry;
@@ -38,12 +38,14 @@ export class Mechanics {
   firstBlockNs = 0;
   /** Sectors of the first track that passed unused under the head before the first one wanted. */
   passedSectors = 0;
+  /** Place on its track of the first sector wanted. */
+  firstSector = 0;
 
   readonly geometry: Geometry;
   readonly revolutionNs: number;
-  private readonly seekNs: Float64Array;
-  private readonly headSwitchNs: number;
-  private readonly writeSettleNs: number;
+  readonly seekNs: Float64Array;
+  readonly headSwitchNs: number;
+  readonly writeSettleNs: number;
   private readonly hasZeroLatencyRead: boolean;
   private readonly hasZeroLatencyWrite: boolean;
 
@@ -98,6 +100,7 @@ export class Mechanics {
         this.seekTimeNs = onTrackNs - startNs;
         this.rotationTimeNs = waitedNs;
         this.firstBlockNs = firstNs;
+        this.firstSector = geometry.sector;
         this.passedSectors = Math.floor((waitedNs / revolutionNs) * size);
       }
       left -= run;

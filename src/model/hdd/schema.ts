@@ -143,6 +143,7 @@ const overheadSchema = z
     writeHit: overheadOf("a write that continues cached data").prefault("100us"),
     writeMiss: overheadOf("any other write").prefault("100us"),
     other: duration.describe("Controller time of a flush or trim").default(100_000),
+    flush: duration.describe("Added to a flush that finds dirty data, beside writing it back").default(0),
   })
   .describe("What the controller spends on a command before data move");
 
@@ -181,10 +182,11 @@ const readAheadSchema = z
       .default("segment"),
     maximum: byteSize.describe("Most to read ahead; the segment bounds it too").optional(),
     minimum: byteSize.describe("What to read ahead before the next command may move the arm").default(0),
+    onIdleHit: z.boolean().describe("Whether a hit sets a finished read-ahead going again").default(true),
     overRequested: z
       .boolean()
       .describe("Whether read-ahead may replace the requested data in the segment")
-      .default(false),
+      .default(true),
   })
   .describe("Read-ahead, which goes on while the drive is idle");
 
