@@ -127,12 +127,12 @@ export class Connection {
     if (this.isEnding) return;
     this.isEnding = true;
     this.log(reason);
-    this.stopHandshakeDeadline();
-    this.socket.end();
     // Bytes left unread would turn the close into a reset, which may overtake our last replies.
     this.socket.resume();
-    this.linger = setTimeout(() => this.socket.destroy(), this.options.limits.lingerMs);
-    this.linger.unref();
+    this.socket.end(() => {
+      this.linger = setTimeout(() => this.socket.destroy(), this.options.limits.lingerMs);
+      this.linger.unref();
+    });
   }
 
   /**

@@ -36,8 +36,8 @@ export class NbdServer {
   private progressSeen = new Map<Connection, number>();
   private nextNumber = 0;
   private isClosing = false;
-  /** Set while `close` waits for the connections. */
-  private onLastClosed: (() => void) | null = null;
+  /** Calls of `close` that wait for the last connection. */
+  private readonly waitingForLast: (() => void)[] = [];
 
   constructor(options: NbdServerOptions) {
     assert(
@@ -81,6 +81,10 @@ export class NbdServer {
       );
     }
     const listener = await listenOn(uri, (socket) => this.onConnection(socket));
+    if (this.isClosing) {
+      listener.server.close();
+      throw new BlkError("BLK_E_LISTEN", `the server was closed before it listened on ${formatNbdUri(uri)}`);
+    }
     // Out of file descriptors, say: this client is lost, the server is not.
     listener.server.on("error", (error) =>
       this.logger.warn({}, `accepting a client failed: ${error.message}`),
@@ -91,7 +95,7 @@ export class NbdServer {
 
   /**
    * Stops listening, removes the socket files, finishes what is in flight, and closes all connections; those not
-   * done by the deadline are cut off.
+   * done by the deadline are cut off. May be called again while it waits, with a shorter deadline.
    */
   async close({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     this.isClosing = true;
@@ -103,9 +107,7 @@ export class NbdServer {
     const deadline = setTimeout(() => {
       for (const connection of this.connections) connection.destroy("server was shut down");
     }, deadlineMs);
-    await new Promise<void>((resolve) => {
-      this.onLastClosed = resolve;
-    });
+    await new Promise<void>((resolve) => this.waitingForLast.push(resolve));
     clearTimeout(deadline);
   }
 
@@ -135,7 +137,7 @@ export class NbdServer {
   private onClosed(connection: Connection): void {
     this.connections.delete(connection);
     this.progressSeen.delete(connection);
-    if (this.connections.size === 0) this.onLastClosed?.();
+    if (this.connections.size === 0) for (const resolve of this.waitingForLast.splice(0)) resolve();
   }
 
   private notesOf(target: BlockTarget): SlotNotes {
