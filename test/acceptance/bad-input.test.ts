@@ -85,15 +85,28 @@ describe("blkforge serve refuses", () => {
   test("a socket another server uses, which goes on; a file for data is not created then", async () => {
     const server = await serve(["instant", "--size", "1M"]);
     const file = join(scratchDirectory(), "disk.img");
-    const sentence = await refusal(["serve", "instant", "--size", "1M", "--listen", server.uri, "--file", file]);
+    const sentence = await refusal([
+      "serve",
+      "instant",
+      "--size",
+      "1M",
+      "--listen",
+      server.uri,
+      "--file",
+      file,
+    ]);
     expect(sentence).toContain("BLK_E_LISTEN");
     expect(existsSync(file)).toBe(false);
     expect(await server.stop()).toBe(0);
   });
 
   test("a file it cannot open, and a directory", async () => {
-    expect(await refusal(["serve", "instant", "--size", "1M", "--file", "/nonexistent/dir/disk.img"])).toContain("BLK_E_FILE");
-    expect(await refusal(["serve", "instant", "--size", "1M", "--file", scratchDirectory()])).toContain("BLK_E_FILE");
+    expect(
+      await refusal(["serve", "instant", "--size", "1M", "--file", "/nonexistent/dir/disk.img"]),
+    ).toContain("BLK_E_FILE");
+    expect(await refusal(["serve", "instant", "--size", "1M", "--file", scratchDirectory()])).toContain(
+      "BLK_E_FILE",
+    );
   });
 
   test("a file of another size than asked for", async () => {

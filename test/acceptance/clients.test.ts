@@ -1,6 +1,5 @@
 /** Real NBD clients against `blkforge serve`: what they read, copy and verify must be right. */
-import { randomBytes } from "node:crypto";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -91,7 +90,12 @@ describeWith(["qemu-img", "qemu-io"], "QEMU's tools", () => {
       "flush",
       "read -P 7 0 512",
     ];
-    const output = await succeed("qemu-io", ["-f", "raw", ...script.flatMap((line) => ["-c", line]), server.uri]);
+    const output = await succeed("qemu-io", [
+      "-f",
+      "raw",
+      ...script.flatMap((line) => ["-c", line]),
+      server.uri,
+    ]);
     expect(output).not.toMatch(/fail|mismatch|error/i);
   });
 });

@@ -58,13 +58,20 @@ export interface RunningServer {
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
-/** Starts `blkforge serve` on a socket in a scratch directory and waits until it is ready. */
-export async function serve(args: string[]): Promise<RunningServer> {
+/**
+ * Starts `blkforge serve` on a socket in a scratch directory (`isListening`, or wherever it likes) and waits until it
+ * is ready.
+ */
+export async function serve(args: string[], { isListening = true } = {}): Promise<RunningServer> {
   const socketPath = join(scratchDirectory(), "nbd.sock");
   const uri = `nbd+unix:///?socket=${socketPath}`;
-  const child = spawn(process.execPath, [blkforgeBin, "serve", ...args, "--listen", uri, "--json"], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(
+    process.execPath,
+    [blkforgeBin, "serve", ...args, ...(isListening ? ["--listen", uri] : []), "--json"],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+    },
+  );
   let stderr = "";
   child.stderr.on("data", (chunk) => {
     stderr += chunk;
