@@ -156,6 +156,27 @@ describe("closing the server", () => {
     expect(target.abandoned).toBe(1);
   });
 
+  it("may be hurried by a second call", async () => {
+    const target = new MemoryTarget({ mode: "manual" });
+    const { path, server } = await serve({ exports: [{ name: "", target }] });
+    const prober = await Prober.open(path);
+    prober.request({ type: cmd.flush });
+    await eventually(() => target.pending.length === 1);
+    const patient = server.close({ deadlineMs: 3_600_000 });
+    await server.close({ deadlineMs: 1 });
+    await patient;
+    expect(server.connectionCount).toBe(0);
+  });
+
+  it("while it begins to listen leaves no listener behind", async () => {
+    const path = join(temporaryDirectory(), "s");
+    const server = newServer();
+    const listening = server.listen(`nbd+unix:///disk?socket=${path}`);
+    await server.close({ deadlineMs: 0 });
+    await expect(listening).rejects.toMatchObject({ code: "BLK_E_LISTEN" });
+    expect(existsSync(path)).toBe(false);
+  });
+
   it("does not wait for clients that never close their side", async () => {
     const { path, server } = await serve({
       exports: [{ name: "", target: new MemoryTarget() }],

@@ -205,6 +205,20 @@ describe("the end of a connection", () => {
     expect(target.requests.inFlight).toBe(0);
   });
 
+  it("by DISC waits for a slow reader to take its last reply, however long the linger", async () => {
+    const { prober, path, target } = await openOne({ sizeBytes: 32 * MiB }, { limits: { lingerMs: 1 } });
+    prober.socket.pause();
+    prober.request({ type: cmd.read, length: 32 * MiB });
+    prober.request({ type: cmd.disc });
+    await eventually(() => target.seen.length === 1 && target.requests.inFlight === 0);
+    // Another conversation takes longer than the linger.
+    const other = await Prober.open(path);
+    for (let i = 0; i < 100; i++) expect(await other.ask({ type: cmd.flush })).toBe(0);
+    prober.socket.resume();
+    expect((await prober.readReply(32 * MiB)).error).toBe(0);
+    expect(await prober.readEnd()).toHaveLength(0);
+  });
+
   it("by DISC with nothing in flight comes at once", async () => {
     const { prober, server } = await openOne();
     prober.request({ type: cmd.disc });
