@@ -163,30 +163,21 @@ export class Trigger {
   }
 }
 
-/** Memory for one hit, written in place. */
+/** Memory for one hit, written in place: a store into a typed array never allocates. */
 class HitCells {
-  private timeNs = 0;
-  private op = 0;
-  private offsetBytes = 0;
-  private lengthBytes = 0;
-  private queue = 0;
+  private readonly cells = new Float64Array(5);
 
   note(requests: RequestTable, slot: RequestSlot, nowNs: number): void {
-    this.timeNs = nowNs;
-    this.op = requests.op[slot];
-    this.offsetBytes = requests.offsetBytes[slot];
-    this.lengthBytes = requests.lengthBytes[slot];
-    this.queue = requests.queue[slot];
+    this.cells[0] = nowNs;
+    this.cells[1] = requests.op[slot];
+    this.cells[2] = requests.offsetBytes[slot];
+    this.cells[3] = requests.lengthBytes[slot];
+    this.cells[4] = requests.queue[slot];
   }
 
   read(): FaultHit {
-    return {
-      timeNs: this.timeNs,
-      op: operations[this.op],
-      offsetBytes: this.offsetBytes,
-      lengthBytes: this.lengthBytes,
-      queue: this.queue,
-    };
+    const [timeNs, op, offsetBytes, lengthBytes, queue] = this.cells;
+    return { timeNs, op: operations[op], offsetBytes, lengthBytes, queue };
   }
 }
 
