@@ -80,7 +80,6 @@ export class Transmission implements RequestOwner {
   private expect: Expect = "header";
   private blocked: Blocked = "no";
   private isRunning = false;
-  private shallRunAgain = false;
   private isPaused = false;
   private waitsForSlot = false;
   private waitsForMemory = false;
@@ -183,8 +182,7 @@ export class Transmission implements RequestOwner {
   }
 
   onCompletionsEnd(): void {
-    // A run under way has called the device itself, and sends when that returns.
-    if (!this.isRunning && !this.isEnded) this.run();
+    this.resume();
   }
 
   /** The socket has taken a buffer of replies: there may be room for what had to wait. */
@@ -194,13 +192,10 @@ export class Transmission implements RequestOwner {
 
   /** Sends what is due, parses what is there, and again as long as the one makes room for the other. */
   private run(): void {
-    if (this.isRunning) {
-      this.shallRunAgain = true;
-      return;
-    }
+    // The device may wake us while we call it; the loop looks at all that could have changed.
+    if (this.isRunning) return;
     this.isRunning = true;
     do {
-      this.shallRunAgain = false;
       this.sendReplies();
       if (this.segment !== noBytes) this.parse();
       if (this.hasNews) {
@@ -208,7 +203,7 @@ export class Transmission implements RequestOwner {
         this.target.pump();
         this.sendReplies();
       }
-    } while (!this.isEnded && (this.shallRunAgain || this.hasNews || this.canGoOn()));
+    } while (!this.isEnded && (this.hasNews || this.canGoOn()));
     if (!this.isEnded) {
       this.outbox.flush();
       this.settle();
