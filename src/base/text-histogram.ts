@@ -43,7 +43,7 @@ const minimumBarColumns = 8;
  */
 export function renderHistograms(
   columns: readonly HistogramColumn[],
-  { widthColumns = 100, maximumRows = 16, asciiOnly = false }: TextHistogramOptions = {},
+  { widthColumns = 100, maximumRows = 20, asciiOnly = false }: TextHistogramOptions = {},
 ): string[] {
   const filled = columns.filter(({ histogram }) => histogram.count > 0);
   if (filled.length === 0) return [];

@@ -41,12 +41,12 @@ const progressInterval = 65_536;
 const maximumAtOneInstant = 10_000_000;
 
 /**
- * Runs until the source has no more requests and all are complete.
+ * Runs until the source has no more requests and all are complete; returns the time at the end.
  *
  * @throws BlkError BLK_E_WORKLOAD when time stands still.
  */
-export function runEngine(options: EngineOptions): void {
-  new Engine(options).run();
+export function runEngine(options: EngineOptions): number {
+  return new Engine(options).run();
 }
 
 class Engine implements CompletionSink {
@@ -71,7 +71,7 @@ class Engine implements CompletionSink {
     this.wantedNs = new Float64Array(requests.capacity);
   }
 
-  run(): void {
+  run(): number {
     const { model, requests, source } = this;
     let nextProgress = progressInterval;
     let instantNs = 0;
@@ -96,6 +96,7 @@ class Engine implements CompletionSink {
     }
     assert(requests.inFlight === 0, "a model with requests in flight says when its next event is");
     this.stats.endAt(this.nowNs);
+    return this.nowNs;
   }
 
   /** Called by the model: `slot` completes at `dueNs`. */

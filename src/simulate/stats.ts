@@ -12,6 +12,8 @@ import type { RequestSource } from "../workload/source.js";
 /** The parts of a request's time, in the order a request passes them. */
 export const timeParts = ["queue", "overhead", "cache", "seek", "rotation", "transfer"] as const;
 
+const queuePart = timeParts.indexOf("queue");
+
 export type TimePart = (typeof timeParts)[number];
 
 /** Counters of one operation, over all groups or within one. */
@@ -101,10 +103,8 @@ export class RunStats {
     const group = this.source.groupOf(slot);
     const measureFromNs = this.source.measureFromNs(group);
     if (dueNs < measureFromNs) return;
-    this.recordIn(this.total, slot, dueNs - wantedNs, dueNs, measureFromNs);
-    if (this.groups.length > 0) {
-      this.recordIn(this.groups[group], slot, dueNs - wantedNs, dueNs, measureFromNs);
-    }
+    this.recordIn(this.total, slot, wantedNs, dueNs, measureFromNs);
+    if (this.groups.length > 0) this.recordIn(this.groups[group], slot, wantedNs, dueNs, measureFromNs);
   }
 
   endAt(nowNs: number): void {
@@ -115,18 +115,20 @@ export class RunStats {
   private recordIn(
     stats: GroupStats,
     slot: RequestSlot,
-    latencyNs: number,
+    wantedNs: number,
     dueNs: number,
     fromNs: number,
   ): void {
     const operation = stats.operations[this.requests.op[slot]];
-    operation.latency.record(latencyNs);
+    operation.latency.record(dueNs - wantedNs);
     operation.bytes += this.requests.lengthBytes[slot];
     if (fromNs < stats.firstNs) stats.firstNs = fromNs;
     stats.lastNs = dueNs;
     const { partsNs } = this;
     if (partsNs === null) return;
     for (let part = 0; part < partsNs.length; part++) operation.partsNs[part] += partsNs[part][slot];
+    // The model knows the request from its arrival on; before that it waited too.
+    operation.partsNs[queuePart] += this.requests.arrivalNs[slot] - wantedNs;
   }
 
   /** Adds the time since the last arrival or completion to the integrals. */

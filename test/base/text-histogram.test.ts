@@ -25,7 +25,7 @@ describe("text histogram", () => {
         (values) => {
           const lines = renderHistograms([{ title: "all", histogram: histogramOf(values) }]);
           expect(countsOf(lines).reduce((sum, count) => sum + count, 0)).toBe(values.length);
-          expect(lines.length).toBeLessThanOrEqual(1 + 17);
+          expect(lines.length).toBeLessThanOrEqual(1 + 21);
         },
       ),
     );
