@@ -7,8 +7,8 @@ import { createFixedModel } from "./simple/fixed.js";
 import { createInstantModel } from "./simple/instant.js";
 
 export interface CreateModelOptions {
-  /** A `Profile`, of which only the model and its parameters are used. */
-  profile: ModelSpec;
+  /** A `Profile`, of which only the model, its parameters and what is named here are used. */
+  profile: ModelSpec & { hasVolatileCache?: boolean; physicalBlockBytes?: number };
   /** The table that names the requests, and bounds how many can be in flight. */
   requests: RequestTable;
   /** Every random decision of the model derives from it. */
@@ -23,6 +23,13 @@ export function createModel({ profile, requests, seed, sizeBytes }: CreateModelO
     case "fixed":
       return createFixedModel({ parameters: profile.parameters, requests });
     case "hdd":
-      return createHddModel({ parameters: profile.parameters, sizeBytes, requests, seed });
+      return createHddModel({
+        parameters: profile.parameters,
+        sizeBytes,
+        requests,
+        seed,
+        hasVolatileCache: profile.hasVolatileCache,
+        physicalBlockBytes: profile.physicalBlockBytes,
+      });
   }
 }

@@ -78,9 +78,13 @@ export class Arm {
   private lastBlock: number;
   /** Segment the current read fills. */
   private segment: number = noSegment;
+  /** Whether the current read continues what a segment holds. */
+  private isSequential = false;
   /** Whether the current read is served by the read-ahead that was under way. */
   private isJoined = false;
   private readonly readAheadMode: HddParameters["cache"]["readAhead"]["mode"];
+  /** Whether only a sequential read sets read-ahead going. */
+  private readonly needsStream: boolean;
   private readonly readAheadSectors: number;
   private readonly minimumSectors: number;
   /** What the last access lost to powering up, and to whole revolutions. */
@@ -107,6 +111,7 @@ export class Arm {
     this.lastBlock = baseBlock;
     const { readAhead } = shared.parameters.cache;
     this.readAheadMode = readAhead.mode;
+    this.needsStream = readAhead.trigger === "sequential";
     this.readAheadSectors = sectors(readAhead.maximum ?? shared.parameters.cache.segmentSize);
     this.minimumSectors = sectors(readAhead.minimum);
   }
@@ -223,6 +228,7 @@ export class Arm {
     const block = targets.block[slot];
     const end = targets.end[slot];
     this.isJoined = readAhead.comesTo(block);
+    this.isSequential = true;
     if (this.isJoined) {
       this.segment = readAhead.segment;
       if (block < readCache.end[this.segment]) counters.partialHits++;
@@ -253,8 +259,10 @@ export class Arm {
       nowNs,
       mechanics.firstBlockNs - (from - block) * sectorBytes * shared.interfaceNsPerByte,
     );
-    if (found !== noSegment) {
-      this.segment = found;
+    const continued = found === noSegment ? readCache.endingAt(block) : found;
+    this.isSequential = continued !== noSegment;
+    if (this.isSequential) {
+      this.segment = continued;
       return;
     }
     let start = block;
@@ -284,7 +292,8 @@ export class Arm {
       return;
     }
     readCache.fill(segment, end);
-    if (this.readAheadMode !== "off") readAhead.start(segment, end, this.limitAfter(block, end), nowNs);
+    if (this.readAheadMode === "off" || (this.needsStream && !this.isSequential)) return;
+    readAhead.start(segment, end, this.limitAfter(block, end), nowNs);
   }
 
   /** Where read-ahead ends after a read of blocks `block` to `end`. */

@@ -32,9 +32,9 @@ export interface CreateHddOptions {
   requests: RequestTable;
   seed: number;
   /** Whether writes are acknowledged from the cache: the profile's `writeCache`. */
-  hasVolatileCache?: boolean;
+  hasVolatileCache?: boolean | undefined;
   /** The profile's `blockSize.physical`: writing part of such a block costs a revolution more. */
-  physicalBlockBytes?: number;
+  physicalBlockBytes?: number | undefined;
 }
 
 export function createHddModel(options: CreateHddOptions): HddModel {
@@ -264,7 +264,7 @@ export class HddModel implements Model {
     this.previousWasWrite = op !== Op.read;
     let kind: { afterRead: number; afterWrite: number };
     if (op === Op.read) kind = this.isCached(block, end) ? overhead.readHit : overhead.readMiss;
-    else kind = this.writeCache.joins(block, end) ? overhead.writeHit : overhead.writeMiss;
+    else kind = this.writeCache.isHit(block, end) ? overhead.writeHit : overhead.writeMiss;
     return afterWrite ? kind.afterWrite : kind.afterRead;
   }
 

@@ -37,6 +37,13 @@ export class ReadCache {
     return best;
   }
 
+  /** The segment that ends just before `block`, so that a read from there continues it; `noSegment` if none does. */
+  endingAt(block: number): number {
+    const { start, end } = this;
+    for (let i = 0; i < this.segments; i++) if (end[i] === block && start[i] < block) return i;
+    return noSegment;
+  }
+
   touch(segment: number): void {
     this.used[segment] = ++this.uses;
   }

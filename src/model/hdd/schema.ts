@@ -180,6 +180,10 @@ const readAheadSchema = z
         "Read on after a read: to the end of the track, of the cylinder, until the segment is full, or to the end of the next track once a stream is seen",
       )
       .default("segment"),
+    trigger: z
+      .enum(["always", "sequential"])
+      .describe("Read ahead after every read, or only after one that continues what a segment holds")
+      .default("always"),
     maximum: byteSize.describe("Most to read ahead; the segment bounds it too").optional(),
     minimum: byteSize.describe("What to read ahead before the next command may move the arm").default(0),
     onIdleHit: z.boolean().describe("Whether a hit sets a finished read-ahead going again").default(true),

@@ -40,6 +40,9 @@ export class WriteCache {
   private oldest = none;
   private newest = none;
   private movingRuns = 0;
+  /** The run last sent to the media. */
+  private lastStart = -1;
+  private lastEnd = -1;
 
   constructor(options: WriteCacheOptions) {
     this.capacitySectors = options.capacitySectors;
@@ -87,10 +90,18 @@ export class WriteCache {
     return false;
   }
 
-  /** Whether a write would join a run: what a drive's firmware calls a write hit. */
+  /** Whether a write would join a dirty run. */
   joins(start: number, end: number): boolean {
     const run = this.runs.atOrBefore(end);
     return run !== none && this.runs.end[run] >= start;
+  }
+
+  /**
+   * Whether a write touches or continues a dirty run or the last one written back, whose data and description are
+   * still in the buffer: what a drive's firmware counts as a write hit.
+   */
+  isHit(start: number, end: number): boolean {
+    return (start <= this.lastEnd && end >= this.lastStart) || this.joins(start, end);
   }
 
   /** Takes a write in; false, and nothing done, when there is no room. */
@@ -131,6 +142,8 @@ export class WriteCache {
 
   /** A run leaves for the media. Its room is given back by `arrived`. */
   depart(run: number): void {
+    this.lastStart = this.runs.start[run];
+    this.lastEnd = this.runs.end[run];
     this.unlinkByAge(run);
     this.runs.remove(run);
     this.movingRuns++;
