@@ -70,7 +70,7 @@ function kindText({ name, summary, ops, options, hostView }: FaultKindReport): s
 
 function optionText({ description, enum: names, default: preset }: z.core.JSONSchema.BaseSchema): string {
   const words = [description ?? ""];
-  if (names !== undefined) words.push(`one of ${names.join(", ")}`);
+  if (names !== undefined) words.push(`${names.length > 1 ? "one of " : ""}${names.join(", ")}`);
   if (preset !== undefined) words.push(`${preset} unless given`);
   return words.join("; ");
 }
