@@ -35,10 +35,18 @@ export async function withServer<T>(command: ServerCommand, use: (uri: string) =
   const directory = mkdtempSync(join(tmpdir(), "blkforge-bench-"));
   const socketPath = join(directory, "nbd.sock");
   const [file, ...args] = command(socketPath);
-  const server = spawn(file, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const server = spawn(file, args, { stdio: ["ignore", "ignore", "pipe"] });
+  // Shown only when something goes wrong: nbdkit complains of the probe that looks whether it is up.
+  let complaints = "";
+  server.stderr.on("data", (chunk) => {
+    complaints = (complaints + chunk).slice(-4096);
+  });
   try {
     await connectable(socketPath, server);
     return await use(`nbd+unix:///?socket=${socketPath}`);
+  } catch (error) {
+    process.stderr.write(complaints);
+    throw error;
   } finally {
     server.kill("SIGTERM");
     if (server.exitCode === null && server.signalCode === null) await once(server, "exit");

@@ -5,9 +5,9 @@
  * Exit statuses: 0 ok, 1 a check failed, 2 usage, 3 environment (no module, no permission). `run` and `lab exec` pass
  * on the status of the command they ran.
  */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { BlkError, ExitCode } from "../base/errors.js";
+import { packageVersion } from "../base/version.js";
 
 interface Entry {
   summary: string;
@@ -90,9 +90,4 @@ function report(error: unknown): number {
   }
   process.stderr.write(`blkforge: ${error instanceof Error ? error.stack : String(error)}\n`);
   return ExitCode.checkFailed;
-}
-
-function packageVersion(): string {
-  const file = new URL("../../package.json", import.meta.url);
-  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }

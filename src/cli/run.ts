@@ -5,8 +5,9 @@ import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { BlkError } from "../base/errors.js";
+import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
-import { formatCounters, onStopSignal, startServing } from "./serving.js";
+import { onStopSignal, startServing } from "./serving.js";
 
 export const command = addDeviceOptions(
   new Command("run")
@@ -44,7 +45,7 @@ async function run(profile: string, argv: string[], options: DeviceOptions): Pro
     } finally {
       await serving.close();
     }
-    if (options.stats) process.stderr.write(formatCounters(serving.device));
+    if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

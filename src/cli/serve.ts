@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { ExitCode } from "../base/errors.js";
+import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
-import { formatCounters, onStopSignal, startServing } from "./serving.js";
+import { onStopSignal, startServing } from "./serving.js";
 
 interface ServeOptions extends DeviceOptions {
   listen: string[];
@@ -65,7 +66,7 @@ async function serve(profile: string, options: ServeOptions): Promise<void> {
     } finally {
       await serving.close();
     }
-    if (options.stats) process.stderr.write(formatCounters(serving.device));
+    if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
     process.exitCode = ExitCode.ok;
   } finally {
     if (directory !== null) rmSync(directory, { recursive: true, force: true });

@@ -1,9 +1,6 @@
 /**
- * What `serve` and `run` do alike around a device: the control API beside it, counters at the end, signals.
+ * What `serve` and `run` do alike around a device: the control API beside it, signals.
  */
-import { operations } from "../base/request.js";
-import { formatTable } from "../base/table.js";
-import { formatDuration, formatSize } from "../base/units.js";
 import { type DeviceHandle, type DeviceSpec, startDevice } from "../device/host.js";
 import type { DeviceOptions } from "./serve-options.js";
 
@@ -31,32 +28,6 @@ export async function startServing(spec: DeviceSpec, options: DeviceOptions): Pr
     await device.close();
     throw error;
   }
-}
-
-/** One table for people: what was done, how long it took, and how late the emulator itself was. */
-export function formatCounters(device: DeviceHandle): string {
-  const { operations: byOperation, lateness } = device.counters();
-  const rows = [["", "requests", "bytes", "errors", "mean", "p50", "p99", "max"]];
-  for (const name of operations) {
-    const { count, bytes, errors, latency } = byOperation[name];
-    if (count === 0) continue;
-    rows.push([
-      name,
-      String(count),
-      formatSize(bytes),
-      String(errors),
-      ...[latency.meanNs, latency.p50Ns, latency.p99Ns, latency.maxNs].map(formatDuration),
-    ]);
-  }
-  const late = [lateness.meanNs, lateness.p50Ns, lateness.p99Ns, lateness.maxNs];
-  rows.push([
-    "lateness",
-    String(lateness.count),
-    "",
-    "",
-    ...late.map((ns) => (lateness.count === 0 ? "-" : formatDuration(ns))),
-  ]);
-  return `${formatTable(rows)}\nlateness = reply minus due time: the emulator's own error (seed ${device.description.seed})\n`;
 }
 
 /**

@@ -179,6 +179,8 @@ export class Device implements BlockTarget, CompletionSink {
       if (this.owners[slot] !== owner) continue;
       this.owners[slot] = null;
       // Nobody waits for a held request any more. The others finish in their own time, as in a drive.
+      if (this.holder[slot] === notHeld) continue;
+      this.faults.forget(this.holder[slot]);
       if (this.isHeldNow[slot] === 1) this.letGo(slot, this.clock.nowNs());
       else this.holder[slot] = notHeld;
     }

@@ -115,11 +115,7 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
 
   let description: DeviceDescription;
   try {
-    description = await withDeadline(
-      call("start"),
-      startDeadlineMs,
-      `device "${spec.name}" to start`,
-    );
+    description = await withDeadline(call("start"), startDeadlineMs, `device "${spec.name}" to start`);
   } catch (error) {
     await close();
     throw error;

@@ -115,11 +115,12 @@ async function start(): Promise<DeviceDescription> {
 }
 
 function openStore(): Store {
-  const { sizeBytes } = spec.profile;
+  const { sizeBytes, logicalBlockBytes } = spec.profile;
   if (spec.file === null) return new MemoryStore({ sizeBytes });
   return openFileStore({
     path: spec.file,
     sizeBytes,
+    blockBytes: logicalBlockBytes,
     isSizeGiven: spec.isSizeGiven,
     isReadOnly: spec.isReadOnly,
   });
