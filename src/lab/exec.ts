@@ -315,7 +315,7 @@ function renderServe(profile: string, serveArguments: readonly string[] = []): s
     "blkforge",
     "serve",
     profile,
-    ...["--listen", `nbd+unix:///?socket=${guestPaths.socket}`],
+    ...["--listen", guestPaths.uri],
     ...["--api", `unix:${guestPaths.apiSocket}`],
     ...serveArguments,
   ];

@@ -31,6 +31,8 @@ export const guestPaths = {
   apiSocket: "/run/blkforge-api.sock",
   device: "/dev/nbd0",
   app: "/app",
+  exportName: "disk",
+  uri: "nbd+unix:///disk?socket=/run/blkforge.sock",
 } as const;
 
 /** Names of the virtio serial ports. */
@@ -57,12 +59,13 @@ export function renderConfig(config: GuestConfig): string {
 }
 
 /**
- * One string is a line for the shell; several are a program and its arguments. `environment` comes first, so that it
- * can be overridden by nothing but the command itself.
+ * One string is a line for the shell; several are a program and its arguments, in which nothing is expanded but
+ * `$DEV`, the one name a caller cannot know. `environment` is set before either.
  */
 export function renderCommand(command: readonly string[], environment: Record<string, string> = {}): string {
   const exports = Object.entries(environment).map(([name, value]) => `export ${name}=${shellQuote(value)}\n`);
-  const line = command.length === 1 ? command[0] : `exec ${command.map(shellQuote).join(" ")}`;
+  const words = command.map((word) => shellQuote(word.replaceAll(/\$DEV\b|\$\{DEV\}/g, guestPaths.device)));
+  const line = command.length === 1 ? command[0] : `exec ${words.join(" ")}`;
   return `${exports.join("")}${line}\n`;
 }
 
@@ -122,7 +125,7 @@ SERVER=none
 if [ "$HAS_DEVICE" = yes ]; then
   export DEV=${guestPaths.device}
   export BLKFORGE_API=unix:${guestPaths.apiSocket}
-  export NBD_URI='nbd+unix:///?socket=${guestPaths.socket}'
+  export NBD_URI='${guestPaths.uri}'
   sh /lab/serve.sh >/run/lab/serve 2>/run/lab/log 3<&- 5<&- & SERVER=$!
   exec 4</run/lab/serve
   serving=no
@@ -138,9 +141,8 @@ if [ "$HAS_DEVICE" = yes ]; then
 
   # A few device nodes beside the one attached here, for commands that attach more.
   modprobe nbd nbds_max=4 || fail "attach the kernel $(uname -r) has no nbd module"
-  nbd-client -u ${guestPaths.socket} -N "" "$DEV" -b "$BLOCK_SIZE" -C "$CONNECTIONS" >/run/lab/attach 2>&1 ||
+  nbd-client -u ${guestPaths.socket} -N ${guestPaths.exportName} "$DEV" -b "$BLOCK_SIZE" -C "$CONNECTIONS" >/run/lab/attach 2>&1 ||
     fail "attach nbd-client: $(tr '\\n' ' ' </run/lab/attach)"
-  cat /run/lab/attach >&5
   # The size is set by the driver's own worker, shortly after nbd-client has returned.
   until read -r sectors </sys/block/nbd0/size && [ "$sectors" != 0 ]; do usleep 10000; done
   say "attached $DEV"
@@ -188,7 +190,7 @@ if [ "$HAS_DEVICE" = yes ]; then
   sed -n "s#^$DEV[p0-9]* \\([^ ]*\\) .*#\\1#p" /proc/mounts | sed '1!G;h;$!d' | while read -r mounted; do
     umount "$(printf '%b' "$mounted")" >&5 2>&5
   done
-  if [ -e /sys/block/nbd0/pid ]; then nbd-client -d "$DEV" >&5 2>&5; fi
+  if [ -e /sys/block/nbd0/pid ]; then nbd-client -d "$DEV" >/dev/null 2>&5; fi
   kill -TERM $SERVER 2>/dev/null
   wait $SERVER
   say "served $?"

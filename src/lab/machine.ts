@@ -200,5 +200,5 @@ export function lastLines(log: string, count: number): string[] {
     .slice(-count);
 }
 
-const escape = String.fromCharCode(27);
-const terminalCode = new RegExp(`${escape}(?:\\[[0-9;?=]*[A-Za-z]|c)`, "g");
+const escapeCharacter = String.fromCharCode(27);
+const terminalCode = new RegExp(`${escapeCharacter}(?:\\[[0-9;?=]*[A-Za-z]|c)`, "g");
