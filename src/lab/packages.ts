@@ -5,10 +5,10 @@
  * what is missing. Root may install (after a question, unless told `yes` or in CI); anybody else is told the exact
  * command. Nothing but Debian packages is ever installed.
  */
-import { spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { BlkError } from "../base/errors.js";
+import { runTool } from "./subprocess.js";
 
 /** What one needs packages for: the VM and what runs inside it, or the NBD clients blkforge is tested against. */
 export type Component = "vm" | "clients";
@@ -58,7 +58,7 @@ export interface EnsurePackagesOptions {
 export interface PackageHost {
   isRoot: boolean;
   findProgram(name: string): string | undefined;
-  /** Runs a command to its end and returns its status and its output, both streams in one. */
+  /** Runs a command to its end; the output is what it wrote to both streams, errors last. */
   run(argv: readonly string[], signal?: AbortSignal): Promise<{ status: number; output: string }>;
   confirm(question: string): Promise<boolean>;
 }
@@ -167,7 +167,10 @@ async function installPackages(command: string[], host: PackageHost, signal?: Ab
 const realHost: PackageHost = {
   isRoot: process.getuid?.() === 0,
   findProgram,
-  run: runToEnd,
+  async run(argv, signal) {
+    const result = await runTool(argv, signal === undefined ? {} : { signal });
+    return { status: result.status, output: `${result.stdout}${result.stderr}` };
+  },
   async confirm(question) {
     const terminal = createInterface({ input: process.stdin, output: process.stderr });
     try {
@@ -178,24 +181,3 @@ const realHost: PackageHost = {
     }
   },
 };
-
-function runToEnd(
-  argv: readonly string[],
-  signal?: AbortSignal,
-): Promise<{ status: number; output: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(argv[0], argv.slice(1), {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", LC_ALL: "C" },
-      ...(signal === undefined ? {} : { signal }),
-    });
-    let output = "";
-    const collect = (chunk: Buffer): void => {
-      output = (output + chunk.toString()).slice(-64 * 1024);
-    };
-    child.stdout.on("data", collect);
-    child.stderr.on("data", collect);
-    child.on("error", reject);
-    child.on("close", (status) => resolve({ status: status ?? 1, output }));
-  });
-}

@@ -97,11 +97,7 @@ class Session {
 
     const conversation = this.#converse();
     conversation.catch(() => {});
-    const died = exited.then((exit) => {
-      // The last words of a guest that ended in order are still to be read.
-      return this.#stage === "power off" ? conversation : Promise.reject(this.#crash(exit));
-    });
-    await Promise.race([conversation, died, ended]);
+    await Promise.race([conversation, ended]);
     await Promise.race([exited, ended]);
     this.#leave();
     return {
@@ -148,7 +144,11 @@ class Session {
           const [status, outputBytes, errorBytes] = rest.split(" ").map(Number);
           if (![status, outputBytes, errorBytes].every(Number.isSafeInteger))
             throw this.#failure(`command ${line}`);
-          await Promise.all([this.#output.reach(outputBytes), this.#errors.reach(errorBytes)]);
+          const hasArrived = await Promise.all([
+            this.#output.reach(outputBytes),
+            this.#errors.reach(errorBytes),
+          ]);
+          if (hasArrived.includes(false)) throw this.#crash(await this.#machine.exited);
           this.#status = status;
           this.#enter("detach");
           control.write("ok\n");
@@ -205,9 +205,12 @@ class Session {
   #crash(exit: MachineExit): BlkError {
     const how = exit.signal === null ? `with status ${exit.status}` : `by ${exit.signal}`;
     const said = exit.message === "" ? "" : `\n  ${exit.message.replaceAll("\n", "\n  ")}`;
+    // A panic's reason stands above a long backtrace.
+    const panic = /Kernel panic - .*/.exec(this.#machine.kernelLog())?.[0];
+    const reason = panic === undefined ? `QEMU exited ${how}` : panic.trimEnd();
     return new BlkError(
       "BLK_E_VM",
-      `the guest ended in the stage "${this.#stage}": QEMU exited ${how}${said}${this.#logs()}`,
+      `the guest ended in the stage "${this.#stage}": ${reason}${said}${this.#logs()}`,
     );
   }
 
@@ -225,11 +228,12 @@ class Session {
 
 /** Passes a stream on and counts it, so that somebody can wait for its n-th byte. */
 class ByteCounter {
+  readonly #source: Duplex;
   #bytes = 0;
-  #wanted = Number.POSITIVE_INFINITY;
-  #arrived: () => void = () => {};
+  #onBytes: () => void = () => {};
 
   constructor(source: Duplex, sink?: Writable) {
+    this.#source = source;
     source.on("data", (chunk: Buffer) => {
       this.#bytes += chunk.length;
       const isTaken = sink?.write(chunk) ?? true;
@@ -237,15 +241,18 @@ class ByteCounter {
         source.pause();
         sink?.once("drain", () => source.resume());
       }
-      if (this.#bytes >= this.#wanted) this.#arrived();
+      this.#onBytes();
     });
   }
 
-  reach(bytes: number): Promise<void> {
+  /** Resolves to true when that many bytes have come, to false when the stream ends before. */
+  reach(bytes: number): Promise<boolean> {
     return new Promise((resolve) => {
-      this.#wanted = bytes;
-      this.#arrived = resolve;
-      if (this.#bytes >= bytes) resolve();
+      this.#onBytes = () => {
+        if (this.#bytes >= bytes) resolve(true);
+      };
+      this.#onBytes();
+      this.#source.once("close", () => resolve(this.#bytes >= bytes));
     });
   }
 }
