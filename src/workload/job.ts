@@ -65,6 +65,7 @@ export class Job {
   private writesSinceFlush = 0;
   private hasUnflushedWrites = false;
   private isThinking = false;
+  /** Progress at the last pause. */
   private thoughtAt = 0;
   /** When the rate allows the next request of each direction, counted from the job's start. */
   private readonly rateNs = new Float64Array(directions.length);
@@ -150,13 +151,16 @@ export class Job {
     if (options.thinkTimeNs > 0 && !this.isThinking) {
       const progress = options.thinkCountsIssues ? this.issued : this.completed;
       this.isThinking = progress >= this.thoughtAt + options.thinkBlocks;
-      if (this.isThinking) this.nextIssueNs = never;
+      if (this.isThinking) {
+        // What completes while the queue runs empty counts towards the next pause, as in fio.
+        this.thoughtAt = progress;
+        this.nextIssueNs = never;
+      }
     }
     if (!this.isThinking) {
       this.plan(nowNs);
     } else if (this.inFlight === 0) {
       this.isThinking = false;
-      this.thoughtAt = options.thinkCountsIssues ? this.issued : this.completed;
       this.plan(nowNs + options.thinkTimeNs);
     }
   }

@@ -89,6 +89,12 @@ describe("a fio job on virtual time", () => {
     expect(seen.map(({ arrivalNs }) => arrivalNs / ms)).toEqual([0, 0, 1, 1, 12, 12, 13, 13]);
   });
 
+  test("at depth, think time lets one request through per pause, as fio does", () => {
+    const { seen } = runJobs("rw=randread\niodepth=2\nthinktime=10ms\nnumber_ios=5", { latencyNs: 1 * ms });
+    // fio 3.33 issues the same job on a fast device at 0 0 10 20 30 ms.
+    expect(seen.map(({ arrivalNs }) => arrivalNs / ms)).toEqual([0, 0, 11, 22, 33]);
+  });
+
   test("rate_iops is a schedule that a slow device falls behind and catches up with", () => {
     const { seen } = runJobs("rw=randread\nrate_iops=100\nnumber_ios=5\niodepth=1", { latencyNs: 2 * ms });
     expect(seen.map(({ arrivalNs }) => arrivalNs / ms)).toEqual([0, 10, 20, 30, 40]);
