@@ -16,10 +16,21 @@ import type { Power } from "./power.js";
 import { ReadAhead } from "./read-ahead.js";
 import { noSegment, type ReadCache } from "./read-cache.js";
 import type { HddParameters } from "./schema.js";
+import type { Smr } from "./smr.js";
 import type { WriteCache } from "./write-cache.js";
 
 /** What an arm is doing. */
-export const Work = Object.freeze({ none: 0, read: 1, write: 2, destage: 3, clean: 4, readAhead: 5 });
+export const Work = Object.freeze({
+  none: 0,
+  read: 1,
+  write: 2,
+  /** Writing back a dirty run. */
+  destage: 3,
+  /** Reading, then writing, a shingled band. */
+  clean: 4,
+  /** Between two commands: the firmware's turnaround, or the least to read ahead. */
+  pause: 5,
+});
 
 /** What all arms of a drive share. */
 export interface Shared {
@@ -28,6 +39,7 @@ export interface Shared {
   readCache: ReadCache;
   writeCache: WriteCache;
   power: Power;
+  smr: Smr | undefined;
   random: Random;
   breakdown: Breakdown;
   counters: HddCounters;
@@ -54,7 +66,18 @@ export interface HddCounters {
   cleanedBands: number;
 }
 
+export interface ArmRange {
+  /** First block under this arm: what its geometry calls 0. */
+  baseBlock: number;
+  /** Block after the last the host can reach. */
+  endBlock: number;
+  /** Commands that can wait. */
+  capacity: number;
+}
+
 export class Arm {
+  readonly baseBlock: number;
+  readonly endBlock: number;
   readonly queue: MediaQueue;
   readonly readAhead: ReadAhead;
 
@@ -90,16 +113,19 @@ export class Arm {
   /** What the last access lost to powering up, and to whole revolutions. */
   private lostNs = 0;
   private turnsNs = 0;
+  /** When the arm last finished writing back a run. */
+  private destagedNs = 0;
+  /** Whether a band has been read and is still to be written. */
+  private isCleaning = false;
+  private hasJustCleaned = false;
+  private cleanedBand = 0;
   /** Positioning time of the run last chosen to be written back. */
   private runCostNs = 0;
 
   constructor(
     private readonly shared: Shared,
     readonly mechanics: Mechanics,
-    /** First block of this arm, and the block after its last. */
-    readonly baseBlock: number,
-    readonly endBlock: number,
-    capacity: number,
+    { baseBlock, endBlock, capacity }: ArmRange,
   ) {
     const { policy, ageing, maximumWait } = shared.parameters.queue;
     this.queue = new MediaQueue(capacity, shared.targets, mechanics, {
@@ -107,6 +133,8 @@ export class Arm {
       ageing,
       maximumWaitNs: maximumWait,
     });
+    this.baseBlock = baseBlock;
+    this.endBlock = endBlock;
     this.readAhead = new ReadAhead(mechanics, shared.readCache, endBlock, baseBlock);
     this.lastBlock = baseBlock;
     const { readAhead } = shared.parameters.cache;
@@ -114,6 +142,14 @@ export class Arm {
     this.needsStream = readAhead.trigger === "sequential";
     this.readAheadSectors = sectors(readAhead.maximum ?? shared.parameters.cache.segmentSize);
     this.minimumSectors = sectors(readAhead.minimum);
+  }
+
+  /** Where a block is on the media. */
+  placeOf(block: number): number {
+    const { smr } = this.shared;
+    if (smr === undefined) return block;
+    smr.locate(block, block + 1);
+    return smr.place;
   }
 
   get isIdle(): boolean {
@@ -127,7 +163,7 @@ export class Arm {
    */
   begin(nowNs: number, mustDestage: boolean): boolean {
     const { queue, shared } = this;
-    const { writeCache } = shared;
+    const { writeCache, smr } = shared;
     this.readAhead.sync(nowNs);
     const index = queue.length > 0 ? this.chooseCommand(nowNs) : none;
     let run = none;
@@ -137,6 +173,18 @@ export class Arm {
         mustDestage || writeCache.fullness >= highWater || (index === none && nowNs >= this.destageFromNs);
       if (mayDestage) run = this.chooseRun(nowNs);
     }
+    if (smr !== undefined && !smr.isClean) {
+      const isBlocked = this.isBlocked(smr, index, run);
+      if (isBlocked || this.mayClean(smr, nowNs, index === none && run === none)) {
+        // Bands and commands take turns, so that neither starves.
+        if (isBlocked || index === none || !this.hasJustCleaned) {
+          this.beginClean(smr, nowNs);
+          return true;
+        }
+        run = none;
+      }
+    }
+    this.hasJustCleaned = false;
     if (index !== none && (run === none || queue.chosenNs <= this.runCostNs)) {
       this.beginCommand(queue.take(index), nowNs);
       return true;
@@ -146,15 +194,40 @@ export class Arm {
     return true;
   }
 
+  /** Whether what is next in line is a write, and the shingled drive's log has no room for it. */
+  private isBlocked(smr: Smr, index: number, run: number): boolean {
+    const { targets, writeCache } = this.shared;
+    if (index !== none) {
+      const slot = this.queue.at(index);
+      if (targets.isWrite[slot] === 1 && !smr.canTake(targets.block[slot], targets.end[slot])) return true;
+    }
+    return run !== none && !smr.canTake(writeCache.runs.start[run], writeCache.runs.end[run]);
+  }
+
+  private mayClean(smr: Smr, nowNs: number, isIdle: boolean): boolean {
+    // A band begun is a band finished: half of it is in the buffer.
+    if (this.isCleaning) return true;
+    return smr.fullness >= this.shared.parameters.smr!.highWater || (isIdle && nowNs >= this.cleanFromNs);
+  }
+
   /** When an idle arm has something of its own to do; Infinity when nothing waits. */
   wakeNs(nowNs: number): number {
-    if (this.shared.writeCache.isClean || nowNs >= this.destageFromNs) return Number.POSITIVE_INFINITY;
-    return this.destageFromNs;
+    const { writeCache, smr } = this.shared;
+    let wakeNs = Number.POSITIVE_INFINITY;
+    if (!writeCache.isClean) wakeNs = this.destageFromNs;
+    if (smr !== undefined && !smr.isClean) wakeNs = Math.min(wakeNs, this.cleanFromNs);
+    // What was to be done by now has been found impossible; another event will change that.
+    return wakeNs > nowNs ? wakeNs : Number.POSITIVE_INFINITY;
   }
 
   /** From when the arm, left alone, writes back. */
   private get destageFromNs(): number {
     return this.idleSinceNs + this.shared.parameters.destage.delay;
+  }
+
+  /** From when a shingled drive, left alone, cleans bands. */
+  private get cleanFromNs(): number {
+    return Math.max(this.idleSinceNs, this.destagedNs) + this.shared.parameters.smr!.cleanAfter;
   }
 
   /** The work is over: the arm is free, the caches know. Returns what it was. */
@@ -165,15 +238,15 @@ export class Arm {
     if (work === Work.read) {
       this.idleSinceNs = nowNs;
       this.keepRead(nowNs);
-      if (this.minimumSectors > 0 && this.readAhead.isActive) {
-        const end = Math.min(shared.targets.end[this.slot] + this.minimumSectors, this.readAhead.limit);
-        this.endNs = this.readAhead.timeOf(end);
-        this.work = Work.readAhead;
-      }
+      this.pause(nowNs);
     } else if (work === Work.write) {
       this.idleSinceNs = nowNs;
+      this.pause(nowNs);
     } else if (work === Work.destage) {
+      this.destagedNs = nowNs;
       this.keepWritten();
+    } else if (work === Work.clean) {
+      this.finishClean();
     }
     return work;
   }
@@ -187,6 +260,19 @@ export class Arm {
     } else if (this.isIdle && this.queue.length === 0 && shared.parameters.cache.readAhead.onIdleHit) {
       readAhead.start(segment, shared.readCache.end[segment], this.limitAfter(block, end), nowNs);
     }
+  }
+
+  /** Holds the arm after a command, where the drive does so. */
+  private pause(nowNs: number): void {
+    const { readAhead, shared } = this;
+    let untilNs = nowNs + shared.parameters.overhead.turnaround;
+    if (this.minimumSectors > 0 && readAhead.isActive) {
+      const end = Math.min(shared.targets.end[this.slot] + this.minimumSectors, readAhead.limit);
+      untilNs = Math.max(untilNs, readAhead.timeOf(end));
+    }
+    if (untilNs === nowNs) return;
+    this.work = Work.pause;
+    this.endNs = untilNs;
   }
 
   private chooseCommand(nowNs: number): number {
@@ -405,16 +491,64 @@ export class Arm {
     if (segment !== noSegment) readCache.fill(segment, this.runEnd);
   }
 
-  /** Moves the head and reads or writes, with what may go wrong on the way. Returns when it is done. */
+  /** Cleaning a band takes two accesses, so that a command can come in between. */
+  private beginClean(smr: Smr, nowNs: number): void {
+    this.readAhead.stop(nowNs);
+    this.work = Work.clean;
+    this.hasJustCleaned = true;
+    if (!this.isCleaning) this.cleanedBand = smr.bandToClean();
+    const start = smr.bandStart(this.cleanedBand);
+    const end = smr.bandEnd(this.cleanedBand);
+    this.endNs = this.accessPlace(start, end, this.isCleaning, nowNs);
+    this.isCleaning = !this.isCleaning;
+  }
+
+  private finishClean(): void {
+    if (this.isCleaning) return;
+    this.shared.smr!.cleaned(this.cleanedBand);
+    this.shared.counters.cleanedBands++;
+  }
+
+  /** Reads or writes blocks, wherever they are. Returns when it is done. */
   private access(block: number, end: number, isWrite: boolean, nowNs: number): number {
+    this.lastBlock = end;
+    const { smr } = this.shared;
+    if (smr === undefined) return this.accessPlace(block, end, isWrite, nowNs);
+    if (isWrite) {
+      const place = smr.write(block, end);
+      const { journalEvery, journalTime } = this.shared.parameters.smr!;
+      const isSaving = journalEvery > 0 && smr.writeCount % journalEvery === 0;
+      const startNs = isSaving ? nowNs + journalTime : nowNs;
+      const endNs = this.accessPlace(place, place + end - block, true, startNs);
+      if (isSaving) this.lostNs += journalTime;
+      return endNs;
+    }
+    smr.locate(block, end);
+    let endNs = this.accessPlace(smr.place, smr.place + smr.run, false, nowNs);
+    for (let next = block + smr.run; next < end; next += smr.run) {
+      const { lostNs, turnsNs, mechanics } = this;
+      const { seekTimeNs, rotationTimeNs, firstBlockNs } = mechanics;
+      smr.locate(next, end);
+      endNs = this.accessPlace(smr.place, smr.place + smr.run, false, endNs);
+      // The account is of the first piece; the others count as its transfer.
+      this.lostNs = lostNs;
+      this.turnsNs = turnsNs;
+      mechanics.seekTimeNs = seekTimeNs;
+      mechanics.rotationTimeNs = rotationTimeNs;
+      mechanics.firstBlockNs = firstBlockNs;
+    }
+    return endNs;
+  }
+
+  /** Moves the head and reads or writes, with what may go wrong on the way. */
+  private accessPlace(place: number, end: number, isWrite: boolean, nowNs: number): number {
     const { mechanics, shared } = this;
     const { power, random, parameters, counters, physicalSectors } = shared;
     const recoveryNs = power.recoveryNs(nowNs);
     if (recoveryNs > 0) counters.powerUps++;
     this.lostNs = recoveryNs;
-    let endNs = mechanics.access(block - this.baseBlock, end - block, isWrite, nowNs + recoveryNs);
     this.turnsNs = 0;
-    if (isWrite && (block % physicalSectors !== 0 || end % physicalSectors !== 0)) {
+    if (isWrite && (place % physicalSectors !== 0 || end % physicalSectors !== 0)) {
       // The physical blocks at the edges are read in one revolution and written in the next.
       this.turnsNs += mechanics.revolutionNs;
     }
@@ -423,8 +557,8 @@ export class Arm {
       counters.retries++;
       this.turnsNs += (1 + random.nextInteger(revolutions)) * mechanics.revolutionNs;
     }
-    endNs += this.turnsNs;
-    this.lastBlock = end;
+    const doneNs = mechanics.access(place - this.baseBlock, end - place, isWrite, nowNs + recoveryNs);
+    const endNs = doneNs + this.turnsNs;
     power.used(endNs);
     return endNs;
   }

@@ -24,6 +24,7 @@ import { noSegment, ReadCache } from "./read-cache.js";
 import { Ring } from "./ring.js";
 import type { HddParameters } from "./schema.js";
 import { seekTable } from "./seek-curve.js";
+import { Smr } from "./smr.js";
 import { WriteCache } from "./write-cache.js";
 
 export interface CreateHddOptions {
@@ -132,7 +133,11 @@ export class HddModel implements Model {
       flushes: capacity,
     });
 
-    const geometry = createGeometry(parameters, sizeBytes);
+    const sizeSectors = Math.ceil(sizeBytes / sectorBytes);
+    const smr = parameters.smr === undefined ? undefined : new Smr(parameters.smr, sizeSectors);
+    // A shingled drive has its log in front of the host's blocks.
+    const logSectors = smr === undefined ? 0 : smr.cacheSectors;
+    const geometry = createGeometry(parameters, sizeBytes + logSectors * sectorBytes);
     const random = new Random(seed, "model/hdd");
     const revolutionNs = 60e9 / (parameters.rpm * (1 + parameters.rpmTolerance * (2 * random.next() - 1)));
     const seekNs = seekTable(parameters.seek, geometry.cylinders);
@@ -142,13 +147,13 @@ export class HddModel implements Model {
       readCache: this.readCache,
       writeCache: this.writeCache,
       power: new Power(parameters.power),
+      smr,
       random,
       breakdown: this.breakdown,
       counters: this.counters,
       physicalSectors: Math.max(1, (options.physicalBlockBytes ?? sectorBytes) / sectorBytes),
       interfaceNsPerByte: this.interfaceNsPerByte,
     };
-    const sizeSectors = Math.ceil(sizeBytes / sectorBytes);
     this.armSectors = Math.ceil(sizeSectors / parameters.actuators);
     this.arms = Array.from({ length: parameters.actuators }, (_, i) => {
       const mechanics = new Mechanics({
@@ -161,13 +166,11 @@ export class HddModel implements Model {
         hasZeroLatencyWrite: cache.zeroLatencyWrite,
       });
       const baseBlock = i * this.armSectors;
-      return new Arm(
-        shared,
-        mechanics,
-        baseBlock,
-        Math.min(sizeSectors, baseBlock + this.armSectors),
+      return new Arm(shared, mechanics, {
+        baseBlock: baseBlock - logSectors,
+        endBlock: Math.min(sizeSectors, baseBlock + this.armSectors),
         capacity,
-      );
+      });
     });
     // Each request has at most one event waiting, each arm one for its work and one timer.
     this.events = new EventHeap(capacity + 2 * this.arms.length);
@@ -372,7 +375,7 @@ export class HddModel implements Model {
     const { targets } = this;
     const arm = this.arms[Math.min(Math.floor(targets.block[slot] / this.armSectors), this.arms.length - 1)];
     const { geometry } = arm.mechanics;
-    geometry.locate(targets.block[slot] - arm.baseBlock);
+    geometry.locate(arm.placeOf(targets.block[slot]) - arm.baseBlock);
     targets.cylinder[slot] = geometry.cylinder;
     targets.head[slot] = geometry.head;
     targets.angle[slot] = geometry.angle;

@@ -143,6 +143,11 @@ const overheadSchema = z
     writeHit: overheadOf("a write that continues cached data").prefault("100us"),
     writeMiss: overheadOf("any other write").prefault("100us"),
     other: duration.describe("Controller time of a flush or trim").default(100_000),
+    turnaround: duration
+      .describe(
+        "Firmware time between the end of a command's access and the choice of the next; late commands still take part",
+      )
+      .default(0),
     flush: duration.describe("Added to a flush that finds dirty data, beside writing it back").default(0),
   })
   .describe("What the controller spends on a command before data move");
