@@ -15,7 +15,7 @@
  */
 import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
-import type { RequestSlot, RequestTable } from "../base/request.js";
+import { operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import type { LineReader } from "./lines.js";
 import { emptyRecord, type TraceReader } from "./trace.js";
 
@@ -160,6 +160,7 @@ export class RecordingReader implements TraceReader {
         this.onCompletion?.(ordinal, view.getFloat64(8, true));
       } else if (kind === arrivalKind) {
         if (!lines.readBytes(bytes, completionBytes, arrivalBytes - completionBytes)) return false;
+        if (bytes[1] >= operations.length) throw this.damaged(`an operation of unknown code ${bytes[1]}`);
         record.op = bytes[1];
         record.flags = bytes[2];
         record.queue = view.getUint16(4, true);
@@ -188,20 +189,30 @@ export class RecordingReader implements TraceReader {
   }
 }
 
+const damagedHeader = "the recording's header is damaged";
+
 function readHeader(lines: LineReader): RecordingHeader {
   lines.next();
   lines.next();
-  let header: RecordingHeader;
+  let header: Partial<RecordingHeader>;
   try {
-    header = JSON.parse(lines.text()) as RecordingHeader;
+    header = JSON.parse(lines.text()) as Partial<RecordingHeader>;
   } catch {
-    throw lines.error("the recording's header is damaged", "Record it again");
+    throw lines.error(damagedHeader, "Record it again");
   }
-  if (header.schemaVersion !== 1) {
+  const { schemaVersion, profile, settings, seed, sizeBytes, tableCapacity } = header;
+  if (schemaVersion !== 1) {
     throw lines.error(
-      `the recording has schema version ${header.schemaVersion}`,
+      `the recording has schema version ${schemaVersion}`,
       "This version of blkforge reads version 1",
     );
   }
-  return header;
+  const isWhole =
+    typeof profile === "string" &&
+    Array.isArray(settings) &&
+    Number.isSafeInteger(seed) &&
+    Number.isSafeInteger(sizeBytes) &&
+    Number.isSafeInteger(tableCapacity);
+  if (!isWhole) throw lines.error(damagedHeader, "Record it again");
+  return header as RecordingHeader;
 }
