@@ -7,6 +7,13 @@
  */
 import type { Status } from "../base/status.js";
 
+/** A run of bytes that are all held, or all a hole (which reads as zero). */
+export interface Extent {
+  offsetBytes: number;
+  lengthBytes: number;
+  isAllocated: boolean;
+}
+
 export interface Store {
   readonly sizeBytes: number;
 
@@ -26,6 +33,9 @@ export interface Store {
 
   /** True when `flush` has nothing to do (memory): the caller may then skip it. */
   readonly isVolatile: boolean;
+
+  /** The range as runs of held bytes and holes, in order and without gaps. */
+  extents(offsetBytes: number, lengthBytes: number): Iterable<Extent>;
 
   /** Bytes actually held: what a sparse device costs. */
   allocatedBytes(): number;

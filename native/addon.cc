@@ -1,0 +1,20 @@
+/**
+ * The addon's table of exports; `src/base/native.ts` has the other half, typed.
+ *
+ * Native code moves bytes and keeps time; TypeScript decides and checks arguments. Nothing is global: each
+ * JavaScript environment (the main thread, every worker) has classes of its own, and its end releases what they hold.
+ */
+#include <napi.h>
+
+#include "clock.h"
+#include "file.h"
+#include "sparse-memory.h"
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  ExportClock(env, exports);
+  ExportSparseMemory(env, exports);
+  ExportFile(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(blkforge, Init)

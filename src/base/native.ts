@@ -1,0 +1,77 @@
+/**
+ * The native addon, typed and loaded on first use. `native/addon.cc` has the other half of this table.
+ *
+ * The addon trusts its caller: arguments are checked on this side. Calls on files return an errno, 0 for success.
+ * What a system lacks (timers and hole punching elsewhere than on Linux) is absent from the table.
+ */
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { BlkError } from "./errors.js";
+
+/** A timer on the calling thread's event loop. An armed one keeps the process alive, an idle one does not. */
+export interface NativeClock {
+  /** Power-on, in nanoseconds on the clock that `process.hrtime()` reads. */
+  readonly originNs: bigint;
+  /** Calls the function given to the constructor at `deadlineNs` after power-on; Infinity disarms. */
+  arm(deadlineNs: number): void;
+  close(): void;
+}
+
+/** Memory of any size that costs only what is written, page by page. Reads of holes touch nothing. */
+export interface NativeSparseMemory {
+  read(offsetBytes: number, target: Uint8Array): void;
+  write(offsetBytes: number, source: Uint8Array): void;
+  /** Makes the range zero and gives whole pages back. */
+  discard(offsetBytes: number, lengthBytes: number): void;
+  /** Makes the range zero and counts all its pages as held. */
+  reserve(offsetBytes: number, lengthBytes: number): void;
+  allocatedBytes(): number;
+  /** Bytes a write to this range would newly take. */
+  holeBytes(offsetBytes: number, lengthBytes: number): number;
+  isAllocated(offsetBytes: number): boolean;
+  /** Where the run of held pages, or of holes, around `offsetBytes` ends; at most `endBytes`. */
+  extentEnd(offsetBytes: number, endBytes: number): number;
+  close(): void;
+}
+
+export interface NativeAddon {
+  /** Linux only. */
+  readonly Clock?: new (
+    onDeadline: () => void,
+  ) => NativeClock;
+  /** Throws an Error with the system's words when the address space cannot be had. */
+  readonly SparseMemory: new (
+    sizeBytes: number,
+  ) => NativeSparseMemory;
+
+  /** Advisory lock of an open file, held until it is closed or the process ends; EWOULDBLOCK when another has it. */
+  lockFile(fd: number, isExclusive: boolean): number;
+  /** Next data (or hole) at or after the offset; a negative errno when there is none. */
+  readonly seekFile?: (fd: number, offsetBytes: number, forData: boolean) => number;
+  /** Linux only. */
+  readonly punchHole?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
+  /** Linux only. */
+  readonly zeroRange?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
+}
+
+let addon: NativeAddon | undefined;
+
+/** @throws BlkError BLK_E_NATIVE when it was not built, or does not fit this system. */
+export function loadNative(): NativeAddon {
+  if (addon === undefined) {
+    const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
+    const require = createRequire(import.meta.url);
+    try {
+      addon = require("node-gyp-build")(packageRoot) as NativeAddon;
+    } catch (error) {
+      const [reason] = String((error as Error).message).split("\n");
+      throw new BlkError(
+        "BLK_E_NATIVE",
+        `the native part of blkforge cannot be loaded: ${reason}`,
+        'Build it with "npm run build:native"; that needs a C++ compiler (Debian: apt-get install g++)',
+        { cause: error },
+      );
+    }
+  }
+  return addon;
+}

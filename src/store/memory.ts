@@ -1,0 +1,103 @@
+/**
+ * A store in memory, sparse to the page: a 16 TiB device costs only what is written to it, and trim and zero give the
+ * memory back. Contents are gone at the end of the process.
+ *
+ * The bytes lie in one lazily populated mapping outside the JavaScript heap (`native/sparse-memory.cc`), with one bit
+ * per 4 KiB page, so reading what was never written touches nothing and `allocatedBytes` is exact.
+ */
+import { BlkError } from "../base/errors.js";
+import { loadNative, type NativeSparseMemory } from "../base/native.js";
+import { Status } from "../base/status.js";
+import { formatSize } from "../base/units.js";
+import type { Extent, Store } from "./store.js";
+
+export interface MemoryStoreOptions {
+  sizeBytes: number;
+  /** Writes that would take more memory than this end in `nospc`. Without it the system's memory is the limit. */
+  limitBytes?: number;
+}
+
+export class MemoryStore implements Store {
+  readonly sizeBytes: number;
+  readonly isVolatile = true;
+
+  private readonly memory: NativeSparseMemory;
+  private readonly limitBytes: number;
+
+  /** @throws BlkError BLK_E_MEMORY when the system refuses the address space. */
+  constructor({ sizeBytes, limitBytes = Number.POSITIVE_INFINITY }: MemoryStoreOptions) {
+    this.sizeBytes = sizeBytes;
+    this.limitBytes = limitBytes;
+    this.memory = mapMemory(sizeBytes);
+  }
+
+  read(offsetBytes: number, target: Uint8Array): Status {
+    this.memory.read(offsetBytes, target);
+    return Status.ok;
+  }
+
+  write(offsetBytes: number, source: Uint8Array): Status {
+    if (!this.hasRoomFor(offsetBytes, source.length)) return Status.nospc;
+    this.memory.write(offsetBytes, source);
+    return Status.ok;
+  }
+
+  zero(offsetBytes: number, lengthBytes: number, keepAllocated: boolean): Status {
+    if (keepAllocated) {
+      if (!this.hasRoomFor(offsetBytes, lengthBytes)) return Status.nospc;
+      this.memory.reserve(offsetBytes, lengthBytes);
+    } else {
+      this.memory.discard(offsetBytes, lengthBytes);
+    }
+    return Status.ok;
+  }
+
+  trim(offsetBytes: number, lengthBytes: number): Status {
+    this.memory.discard(offsetBytes, lengthBytes);
+    return Status.ok;
+  }
+
+  flush(done: (status: Status) => void): void {
+    queueMicrotask(() => done(Status.ok));
+  }
+
+  allocatedBytes(): number {
+    return this.memory.allocatedBytes();
+  }
+
+  /** The range as alternating runs of held pages and holes, in order and without gaps. */
+  *extents(offsetBytes: number, lengthBytes: number): Generator<Extent> {
+    const endBytes = offsetBytes + lengthBytes;
+    for (let from = offsetBytes; from < endBytes; ) {
+      const to = this.memory.extentEnd(from, endBytes);
+      yield { offsetBytes: from, lengthBytes: to - from, isAllocated: this.memory.isAllocated(from) };
+      from = to;
+    }
+  }
+
+  close(): void {
+    this.memory.close();
+  }
+
+  private hasRoomFor(offsetBytes: number, lengthBytes: number): boolean {
+    if (this.limitBytes === Number.POSITIVE_INFINITY) return true;
+    const newBytes = this.memory.holeBytes(offsetBytes, lengthBytes);
+    // What overwrites held pages always fits, even when the limit is used up.
+    return newBytes === 0 || this.memory.allocatedBytes() + newBytes <= this.limitBytes;
+  }
+}
+
+function mapMemory(sizeBytes: number): NativeSparseMemory {
+  const { SparseMemory } = loadNative();
+  try {
+    return new SparseMemory(sizeBytes);
+  } catch (error) {
+    throw new BlkError(
+      "BLK_E_MEMORY",
+      `the system refuses ${formatSize(sizeBytes)} of address space for a device in memory: ${(error as Error).message}`,
+      "Choose a smaller --size, keep the device in a file (--file), or allow overcommitting: " +
+        "sysctl vm.overcommit_memory=0 and ulimit -v unlimited",
+      { cause: error },
+    );
+  }
+}
