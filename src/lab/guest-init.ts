@@ -114,7 +114,6 @@ halt() { poweroff -f; while :; do sleep 60; done; }
 fail() { say "fail $*"; say off; halt; }
 
 . /lab/config
-stty -F /dev/hvc0 rows "$ROWS" cols "$COLUMNS" 2>/dev/null
 say "booted $(uname -r)"
 
 mkfifo /run/lab/log /run/lab/out /run/lab/err /run/lab/serve
@@ -165,7 +164,8 @@ say command
 if [ "$INPUT" = console ]; then
   : >/run/lab/out
   : >/run/lab/err
-  setsid -c sh /lab/command.sh </dev/hvc0 >/dev/hvc0 2>&1 3<&- 4<&- 5<&- 6<&-
+  # The terminal takes its size from QEMU whenever it is opened, and QEMU knows none.
+  setsid -c sh -c "stty rows $ROWS cols $COLUMNS; exec sh /lab/command.sh" </dev/hvc0 >/dev/hvc0 2>&1 3<&- 4<&- 5<&- 6<&-
 else
   sh /lab/command.sh <&6 >/run/lab/out 2>/run/lab/err 3<&- 4<&- 5<&- 6<&-
 fi

@@ -252,6 +252,7 @@ class ByteCounter {
         if (this.#bytes >= bytes) resolve(true);
       };
       this.#onBytes();
+      if (this.#source.closed) resolve(this.#bytes >= bytes);
       this.#source.once("close", () => resolve(this.#bytes >= bytes));
     });
   }

@@ -37,7 +37,7 @@ export async function labShell(options: LabShellOptions): Promise<number | undef
         command: [
           `echo ${JSON.stringify(`${device}exit ends the guest, Ctrl-] throws it away.`).replace("$", "\\$")}; exec sh -l`,
         ],
-        config: { input: "console", rows: output.rows, columns: output.columns },
+        config: { input: "console", rows: output.rows || 25, columns: output.columns || 80 },
         connect: (machine) => joinTerminal(options, machine.console, () => left.abort(new LeftError())),
       },
     );
