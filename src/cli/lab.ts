@@ -4,6 +4,7 @@ import { formatDuration, formatSize, parseDuration, parseSize } from "../base/un
 import { Cache } from "../lab/cache.js";
 import { type LabOptions, type LabStage, labExec } from "../lab/exec.js";
 import { labShell } from "../lab/shell.js";
+import { loadProfile } from "../profile/load.js";
 import { collect, readSeed } from "./serve-options.js";
 import { onStopSignal } from "./serving.js";
 
@@ -147,6 +148,13 @@ async function runShell(options: GuestOptions): Promise<void> {
 }
 
 function labOptions(options: GuestOptions, progress: ProgressLine, signal: AbortSignal): LabOptions {
+  if (options.device !== undefined) {
+    // The guest would refuse a bad profile, size or setting too, but only after it has booted.
+    loadProfile(options.device, {
+      settings: options.set,
+      ...(options.size === undefined ? {} : { size: options.size }),
+    });
+  }
   return {
     time: options.time,
     accelerator: options.accel,
