@@ -115,8 +115,8 @@ export class Arm {
   private turnsNs = 0;
   /** When the arm last finished writing back a run. */
   private destagedNs = 0;
-  /** Whether a band has been read and is still to be written. */
-  private isCleaning = false;
+  /** What is next for the band being cleaned: 0 read it, 1 write it to the scratch place, 2 write it back. */
+  private cleanStep = 0;
   private hasJustCleaned = false;
   private cleanedBand = 0;
   /** Positioning time of the run last chosen to be written back. */
@@ -205,8 +205,8 @@ export class Arm {
   }
 
   private mayClean(smr: Smr, nowNs: number, isIdle: boolean): boolean {
-    // A band begun is a band finished: half of it is in the buffer.
-    if (this.isCleaning) return true;
+    // A band begun is a band finished: it is in the buffer.
+    if (this.cleanStep !== 0) return true;
     return smr.fullness >= this.shared.parameters.smr!.highWater || (isIdle && nowNs >= this.cleanFromNs);
   }
 
@@ -491,20 +491,25 @@ export class Arm {
     if (segment !== noSegment) readCache.fill(segment, this.runEnd);
   }
 
-  /** Cleaning a band takes two accesses, so that a command can come in between. */
+  /**
+   * Cleaning a band takes three accesses, so that a command can come in between: read it, write it merged to a scratch
+   * place in front of the log (a power cut must not catch the only copy half overwritten), write it back.
+   */
   private beginClean(smr: Smr, nowNs: number): void {
     this.readAhead.stop(nowNs);
     this.work = Work.clean;
     this.hasJustCleaned = true;
-    if (!this.isCleaning) this.cleanedBand = smr.bandToClean();
+    if (this.cleanStep === 0) this.cleanedBand = smr.bandToClean();
     const start = smr.bandStart(this.cleanedBand);
     const end = smr.bandEnd(this.cleanedBand);
-    this.endNs = this.accessPlace(start, end, this.isCleaning, nowNs);
-    this.isCleaning = !this.isCleaning;
+    const isScratch = this.cleanStep === 1;
+    const place = isScratch ? this.baseBlock : start;
+    this.endNs = this.accessPlace(place, place + end - start, this.cleanStep > 0, nowNs);
+    this.cleanStep = (this.cleanStep + 1) % 3;
   }
 
   private finishClean(): void {
-    if (this.isCleaning) return;
+    if (this.cleanStep !== 0) return;
     this.shared.smr!.cleaned(this.cleanedBand);
     this.shared.counters.cleanedBands++;
   }
