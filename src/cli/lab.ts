@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.js";
 import { Cache } from "../lab/cache.js";
-import { type LabOptions, type LabStage, labExec } from "../lab/exec.js";
+import { type LabDevice, type LabOptions, type LabStage, labExec } from "../lab/exec.js";
 import { labShell } from "../lab/shell.js";
 import { loadProfile } from "../profile/load.js";
 import { collect, readSeed } from "./serve-options.js";
@@ -12,7 +12,7 @@ interface GuestOptions {
   device?: string;
   size?: string;
   connections: number;
-  blockSize: number;
+  blockSize?: number;
   set: string[];
   seed?: number;
   stats?: boolean;
@@ -36,7 +36,7 @@ function addGuestOptions(command: Command): Command {
     .option("--device <profile>", "serve this profile (a name or a YAML file) and attach it as $DEV")
     .option("--size <size>", "capacity of the device: 512M, 10G (default: the profile's)")
     .option("--connections <n>", "connections to the server, so hardware queues up to --smp", readCount, 1)
-    .option("--block-size <bytes>", "the kernel's logical block size for the device", readCount, 512)
+    .option("--block-size <bytes>", "the kernel's logical block size (default: the profile's)", readCount)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
     .option("--seed <n>", "seed of the device's random decisions", readSeed)
     .option("--stats", "print the device's counters and lateness at the end, on stderr")
@@ -148,13 +148,6 @@ async function runShell(options: GuestOptions): Promise<void> {
 }
 
 function labOptions(options: GuestOptions, progress: ProgressLine, signal: AbortSignal): LabOptions {
-  if (options.device !== undefined) {
-    // The guest would refuse a bad profile, size or setting too, but only after it has booted.
-    loadProfile(options.device, {
-      settings: options.set,
-      ...(options.size === undefined ? {} : { size: options.size }),
-    });
-  }
   return {
     time: options.time,
     accelerator: options.accel,
@@ -166,16 +159,22 @@ function labOptions(options: GuestOptions, progress: ProgressLine, signal: Abort
     signal,
     onProgress: ({ stage, text }) => progress.show(stage, text),
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
-    ...(options.device === undefined
-      ? {}
-      : {
-          device: {
-            profile: options.device,
-            connections: options.connections,
-            blockSizeBytes: options.blockSize,
-            serveArguments: serveArguments(options),
-          },
-        }),
+    ...(options.device === undefined ? {} : { device: labDevice(options.device, options) }),
+  };
+}
+
+function labDevice(profileName: string, options: GuestOptions): LabDevice {
+  // The guest's server would refuse a bad profile, size or setting too, but only after the guest has booted.
+  const profile = loadProfile(profileName, {
+    settings: options.set,
+    ...(options.size === undefined ? {} : { size: options.size }),
+  });
+  return {
+    profile: profileName,
+    connections: options.connections,
+    // The kernel's client does not ask the server for it.
+    blockSizeBytes: options.blockSize ?? profile.logicalBlockBytes,
+    serveArguments: serveArguments(options),
   };
 }
 

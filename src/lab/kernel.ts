@@ -33,7 +33,7 @@ const preferredSeries = "6.12";
 
 /**
  * @param wanted a version such as "6.12", the path of a kernel image, or undefined for the default.
- * @throws BlkError BLK_E_KERNEL
+ * @throws BlkError BLK_E_KERNEL, or BLK_E_USAGE for what is neither version nor path.
  */
 export async function findKernel(
   cache: Cache,
@@ -44,7 +44,7 @@ export async function findKernel(
   if (wanted.includes("/")) return kernelFromFile(wanted);
   if (!/^\d+\.\d+(\.\d+)?$/.test(wanted)) {
     throw new BlkError(
-      "BLK_E_KERNEL",
+      "BLK_E_USAGE",
       `"${wanted}" is neither a kernel version nor the path of a kernel image`,
       "Write a version such as 6.12, or a path such as ./vmlinuz",
     );
