@@ -279,15 +279,9 @@ export class Arm {
     const { queue, readAhead, shared } = this;
     if (readAhead.isActive) {
       // A read of what is just coming under the head costs nothing.
-      const { block, isWrite } = shared.targets;
       const last = shared.parameters.queue.policy === "fcfs" ? 1 : queue.length;
-      for (let i = 0; i < last; i++) {
-        const slot = queue.at(i);
-        if (isWrite[slot] === 0 && readAhead.comesTo(block[slot])) {
-          queue.chosenNs = 0;
-          return i;
-        }
-      }
+      const index = queue.findRead(readAhead.firstBlock, readAhead.reach, last);
+      if (index !== none) return index;
     }
     return queue.choose(nowNs);
   }

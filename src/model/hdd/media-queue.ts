@@ -75,6 +75,20 @@ export class MediaQueue {
     return slot;
   }
 
+  /** Index of the first read, among the `last` oldest commands, that begins within the blocks; -1 if none does. */
+  findRead(fromBlock: number, toBlock: number, last: number): number {
+    const { slots } = this;
+    const { block, isWrite } = this.targets;
+    for (let i = 0; i < last; i++) {
+      const slot = slots[i];
+      if (block[slot] >= fromBlock && block[slot] <= toBlock && isWrite[slot] === 0) {
+        this.chosenNs = 0;
+        return i;
+      }
+    }
+    return -1;
+  }
+
   /** Index of the command to serve next; the queue must not be empty. */
   choose(nowNs: number): number {
     const { policy } = this;
@@ -105,6 +119,8 @@ export class MediaQueue {
     let best = 0;
     let bestCost = Number.POSITIVE_INFINITY;
     let bestNs = 0;
+    // Every command is worked out to the end: leaving out those whose seek alone is too long costs more in mispredicted
+    // branches than it saves.
     for (let i = 0; i < length; i++) {
       const slot = slots[i];
       const delta = cylinder[slot] - armCylinder;
@@ -112,8 +128,6 @@ export class MediaQueue {
       if (head[slot] !== armHead && moveNs < headSwitchNs) moveNs = headSwitchNs;
       if (isWrite[slot] !== 0 && (delta !== 0 || head[slot] !== armHead)) moveNs += writeSettleNs;
       const credit = ageing === 0 ? 0 : ageing * (nowNs - queuedNs[slot]);
-      // The seek alone may already be worse than the best: then rotation need not be worked out.
-      if (moveNs - credit >= bestCost) continue;
       const ahead = angle[slot] - (nowRevolutions + moveNs * perNs);
       const positioningNs = moveNs + (ahead - Math.floor(ahead)) * revolutionNs;
       if (positioningNs - credit < bestCost) {

@@ -15,7 +15,11 @@ export class ReadAhead {
   /** Where it will stop: the block after the last. */
   limit = 0;
 
-  /** The piece of a track under the head: first block, number of blocks, instant and time per block. */
+  /**
+   * The piece of a track under the head: first block, number of blocks, instant and time per block. Until it has its
+   * place, only the first block, and since when the head could have been moving there.
+   */
+  private hasPlace = false;
   private pieceBlock = 0;
   private pieceRun = 0;
   private pieceNs = 0;
@@ -37,7 +41,10 @@ export class ReadAhead {
     if (block >= this.limit) return;
     this.isActive = true;
     this.cache.setFilling(segment, true);
-    this.enter(block, fromNs);
+    // With commands waiting the stream often ends at the instant it begins: finding its place can wait.
+    this.hasPlace = false;
+    this.pieceBlock = block;
+    this.pieceNs = fromNs;
   }
 
   /** The host keeps reading: the stream may go on to `limit`. */
@@ -53,7 +60,8 @@ export class ReadAhead {
 
   /** Brings the segment up to what has been read by `nowNs`. */
   sync(nowNs: number): void {
-    if (!this.isActive) return;
+    if (!this.isActive || (!this.hasPlace && nowNs <= this.pieceNs)) return;
+    if (!this.hasPlace) this.enter(this.pieceBlock, this.pieceNs);
     for (;;) {
       const endNs = this.pieceNs + this.pieceRun * this.sectorNs;
       const pieceEnd = this.pieceBlock + this.pieceRun;
@@ -66,18 +74,24 @@ export class ReadAhead {
     if (read >= this.limit) this.end();
   }
 
-  /** Whether the head comes to `block` without leaving this track; call `sync` first. */
+  /** First block the segment holds. */
+  get firstBlock(): number {
+    return this.cache.start[this.segment];
+  }
+
+  /** The last block the head comes to without leaving this track; call `sync` first. */
+  get reach(): number {
+    return this.hasPlace ? Math.min(this.pieceBlock + this.pieceRun, this.limit) : this.pieceBlock;
+  }
+
   comesTo(block: number): boolean {
-    return (
-      this.isActive &&
-      block >= this.cache.start[this.segment] &&
-      block <= Math.min(this.pieceBlock + this.pieceRun, this.limit)
-    );
+    return this.isActive && block >= this.firstBlock && block <= this.reach;
   }
 
   /** When everything before `end` will have been read; the stream goes on at least that far. */
   timeOf(end: number): number {
     if (end > this.limit) this.limit = end;
+    if (!this.hasPlace) this.enter(this.pieceBlock, this.pieceNs);
     const { mechanics, pieceBlock, pieceRun, pieceNs, sectorNs } = this;
     const { cylinder, head } = mechanics;
     while (this.pieceBlock + this.pieceRun < end) {
@@ -100,6 +114,7 @@ export class ReadAhead {
   }
 
   private enter(block: number, fromNs: number): void {
+    this.hasPlace = true;
     const { mechanics } = this;
     const { geometry } = mechanics;
     geometry.locate(block - this.baseBlock);
