@@ -18,6 +18,7 @@ const rate = z
   .string()
   .regex(/^\d+(\.\d+)?(kB|MB|GB|MiB|GiB)\/s$/, {
     error: ({ input }) => `${quote(input)} is not a rate; write 210MB/s, 1.2GB/s or 180MiB/s`,
+    abort: true,
   })
   .refine((written) => Number.parseFloat(written) > 0, { error: "a rate of zero never finishes anything" })
   .transform((written) => Number.parseFloat(written) * rateFactors[/[a-zA-Z]+/.exec(written)![0]]);
