@@ -16,6 +16,7 @@ export interface DeviceOptions {
   logLevel: string;
   api?: string;
   stats?: boolean;
+  record?: string;
 }
 
 /** A run repeats unless told otherwise: the same command line gives the same decisions. */
@@ -32,6 +33,7 @@ export function addDeviceOptions(command: Command): Command {
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
     .option("--name <name>", "what the device is called (default: the profile's name)")
     .option("--api <unix:path>", "serve the control API on this Unix socket")
+    .option("--record <file>", "record arrivals and completions, for blkforge simulate --trace")
     .option("--stats", "print counters, latency and lateness at exit")
     .addOption(
       new Option("--log-level <level>", "how much to log to stderr").choices(logLevels).default("warn"),
@@ -76,6 +78,8 @@ export function readDeviceSpec(profileName: string, options: DeviceOptions, list
     file: options.file ?? null,
     isReadOnly: options.readOnly ?? false,
     seed: options.seed,
+    settings: options.set,
+    record: options.record ?? null,
     listen,
     logLevel: options.logLevel,
   };

@@ -34,6 +34,14 @@ export interface DeviceIdentity {
   hasVolatileCache: boolean;
 }
 
+/** Told of what the model is asked and what it answers, in order: a recording. */
+export interface ModelObserver {
+  /** The request reaches the model at `requests.arrivalNs[slot]`. */
+  arrival(slot: RequestSlot): void;
+  /** The model lets it complete at `dueNs`; what faults add comes after that. */
+  completion(slot: RequestSlot, dueNs: number): void;
+}
+
 export interface DeviceParts {
   identity: DeviceIdentity;
   requests: RequestTable;
@@ -42,6 +50,7 @@ export interface DeviceParts {
   faults: FaultSet;
   clock: Clock;
   stats: DeviceStats;
+  observer?: ModelObserver | null;
 }
 
 /** No fault holds the request. */
@@ -64,6 +73,7 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly faults: FaultSet;
   private readonly clock: Clock;
   private readonly stats: DeviceStats;
+  private readonly observer: ModelObserver | null;
 
   /** Requests the model has finished with, by the time their reply is due (the model's time plus delays of faults). */
   private readonly due: EventHeap;
@@ -86,7 +96,7 @@ export class Device implements BlockTarget, CompletionSink {
   private heldCount = 0;
   private isPumping = false;
 
-  constructor({ identity, requests, store, model, faults, clock, stats }: DeviceParts) {
+  constructor({ identity, requests, store, model, faults, clock, stats, observer = null }: DeviceParts) {
     this.name = identity.name;
     this.description = identity.description;
     this.sizeBytes = store.sizeBytes;
@@ -100,6 +110,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.faults = faults;
     this.clock = clock;
     this.stats = stats;
+    this.observer = observer;
 
     const capacity = requests.capacity;
     this.due = new EventHeap(capacity);
@@ -138,6 +149,7 @@ export class Device implements BlockTarget, CompletionSink {
     if (verdict.status === Status.ok) this.moveBytes(slot, payload);
 
     this.model.advance(arrivalNs, this);
+    this.observer?.arrival(slot);
     this.model.arrive(slot, arrivalNs);
   }
 
@@ -160,6 +172,7 @@ export class Device implements BlockTarget, CompletionSink {
 
   /** Called by the model: `slot` completes at `dueNs`. */
   complete(slot: RequestSlot, dueNs: number): void {
+    this.observer?.completion(slot, dueNs);
     const replyNs = dueNs + this.delayNs[slot];
     this.requests.dueNs[slot] = replyNs;
     if (this.holder[slot] === notHeld) {

@@ -23,6 +23,10 @@ export interface DeviceSpec {
   file: string | null;
   isReadOnly: boolean;
   seed: number;
+  /** `path=value` as given, for the recording's header. */
+  settings: string[];
+  /** File to record arrivals and completions in; none when null. */
+  record: string | null;
   /** NBD URIs to listen on. */
   listen: string[];
   logLevel: string;

@@ -70,6 +70,7 @@ export class LiveClock implements Clock {
 /** Deadlines by setTimeout, which counts whole milliseconds and may be a fraction of one early. */
 class TimeoutTimer {
   private timeout: NodeJS.Timeout | undefined;
+  private isClosed = false;
 
   constructor(
     private readonly clock: Pick<Clock, "nowNs">,
@@ -77,8 +78,8 @@ class TimeoutTimer {
   ) {}
 
   arm(deadlineNs: number): void {
-    this.close();
-    if (deadlineNs === Number.POSITIVE_INFINITY) return;
+    clearTimeout(this.timeout);
+    if (this.isClosed || deadlineNs === Number.POSITIVE_INFINITY) return;
     const delayMs = Math.max(0, Math.ceil((deadlineNs - this.clock.nowNs()) / nsPerMillisecond));
     this.timeout = setTimeout(
       () => {
@@ -90,6 +91,7 @@ class TimeoutTimer {
   }
 
   close(): void {
+    this.isClosed = true;
     clearTimeout(this.timeout);
   }
 }

@@ -19,6 +19,7 @@ import type { Store } from "../store/store.js";
 import { Device } from "./device.js";
 import type { DeviceDescription, DeviceSpec } from "./host.js";
 import { LiveClock } from "./live-clock.js";
+import { openRecording, type Recording } from "./recording.js";
 import { answerCalls } from "./rpc.js";
 import { DeviceStats } from "./stats.js";
 
@@ -42,6 +43,7 @@ let device: Device;
 let faults: FaultSet;
 let store: Store;
 let server: NbdServer | null = null;
+let recording: Recording | null = null;
 
 const methods = {
   start,
@@ -83,6 +85,7 @@ async function start(): Promise<DeviceDescription> {
       sizeBytes,
       onRelease: (holder) => device.release(holder),
     });
+    if (spec.record !== null) recording = openRecording(spec, requests, sizeBytes);
     device = new Device({
       identity: { ...profile, name: spec.name, isReadOnly: spec.isReadOnly },
       requests,
@@ -91,6 +94,7 @@ async function start(): Promise<DeviceDescription> {
       faults,
       clock,
       stats: new DeviceStats(statsBuffer),
+      observer: recording?.writer ?? null,
     });
     const names = [...new Set(addresses.map(({ exportName }) => exportName))];
     server = new NbdServer({ exports: names.map((name) => ({ name, target: device })), logger: log });
@@ -108,6 +112,7 @@ async function start(): Promise<DeviceDescription> {
     };
   } catch (error) {
     await server?.close({ deadlineMs: 0 });
+    recording?.close();
     store.close();
     if (spec.file !== null && isNewFile) rmSync(spec.file, { force: true });
     throw error;
@@ -131,5 +136,6 @@ async function close(): Promise<void> {
   faults.reset();
   await server?.close({ deadlineMs: drainDeadlineMs });
   clock.close();
+  recording?.close();
   store.close();
 }
