@@ -306,7 +306,6 @@ export class HddModel implements Model {
         break;
       default:
         // Zeroes are written without data from the host; the cache would only be filled in vain.
-        this.writeCache.discard(this.targets.block[slot], this.targets.end[slot]);
         this.queueForMedia(slot, nowNs);
     }
   }
@@ -331,10 +330,8 @@ export class HddModel implements Model {
   }
 
   private serveWrite(slot: RequestSlot, nowNs: number): void {
-    const { targets, writeCache } = this;
     const isThrough = !this.hasVolatileCache || (this.requests.flags[slot] & Flag.fua) !== 0;
     if (isThrough) {
-      writeCache.discard(targets.block[slot], targets.end[slot]);
       this.events.push(this.transfer(slot, nowNs), Event.received | slot);
     } else if (this.stalled.length === 0 && this.acceptWrite(slot, nowNs)) {
       // Acknowledged when its data have come in.
@@ -408,7 +405,9 @@ export class HddModel implements Model {
     if (work === Work.read) {
       this.completeAt(slot, this.transferRead(slot, arm.dataNs, nowNs));
     } else if (work === Work.write) {
+      this.writeCache.discard(this.targets.block[slot], this.targets.end[slot]);
       this.completeAt(slot, nowNs);
+      this.releaseWaiting(nowNs);
     } else if (work === Work.destage) {
       this.releaseWaiting(nowNs);
     }

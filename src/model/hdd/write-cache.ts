@@ -117,25 +117,28 @@ export class WriteCache {
     const reach = runs.atOrBefore(end);
     const touches = reach !== none && runs.end[reach] >= start;
     if (!touches && this.hasAllRuns) return false;
-    this.cut(start, end);
+    // What replaces unflushed data must itself be on the media when that flush ends.
+    const period = this.cut(start, end);
     // With every run taken, what the write touched was cut back to its edge: that neighbour takes it, however long.
     const limit = this.hasAllRuns ? Number.POSITIVE_INFINITY : this.extentSectors;
     const left = runs.atOrBefore(start);
     if (left !== none && runs.end[left] === start && end - runs.start[left] <= limit) {
+      this.backdate(left, period);
       this.grow(left, end);
       return true;
     }
     const right = runs.endingAfter(end);
     if (right !== none && runs.start[right] === end && runs.end[right] - start <= limit) {
+      this.backdate(right, period);
       this.heldSectors += end - start;
       runs.resize(right, start, runs.end[right]);
       return true;
     }
-    this.add(start, end, this.period);
+    this.add(start, end, period);
     return true;
   }
 
-  /** Forgets dirty blocks that a write on its way past the cache replaces. */
+  /** Forgets dirty blocks that a write past the cache has replaced on the media. */
   discard(start: number, end: number): void {
     this.cut(start, end);
   }
@@ -191,33 +194,35 @@ export class WriteCache {
         break;
       }
       to = Math.max(to, runs.end[next]);
-      this.periods[run] = this.mergePeriods(run, next);
+      this.backdate(run, this.periods[next]);
       this.drop(next);
     }
     this.heldSectors += to - runs.end[run];
     runs.resize(run, runs.start[run], to);
   }
 
-  private mergePeriods(run: number, next: number): number {
-    const kept = Math.min(this.periods[run], this.periods[next]);
-    // `drop` takes the neighbour's period off the count; the run counts for the older of the two.
+  /** The run now counts for `period`, if that is older than its own. */
+  private backdate(run: number, period: number): void {
+    if (period >= this.periods[run]) return;
     const { runsOfPeriod } = this;
     runsOfPeriod[this.periods[run] % runsOfPeriod.length]--;
-    runsOfPeriod[kept % runsOfPeriod.length]++;
-    return kept;
+    runsOfPeriod[period % runsOfPeriod.length]++;
+    this.periods[run] = period;
   }
 
-  /** Removes the blocks from all runs. */
-  private cut(start: number, end: number): void {
+  /** Removes the blocks from all runs; returns the oldest flush period among these, the current one if there are none. */
+  private cut(start: number, end: number): number {
     const { runs } = this;
+    let period = this.period;
     let run = runs.endingAfter(start);
     while (run !== none && runs.start[run] < end) {
       const next = runs.next(run);
       const runStart = runs.start[run];
       const runEnd = runs.end[run];
+      period = Math.min(period, this.periods[run]);
       if (runStart < start && runEnd > end) {
         // A hole in the middle. Without a spare run the hole stays dirty: written twice, harmless.
-        if (runs.isFull) return;
+        if (runs.isFull) return period;
         runs.resize(run, runStart, start);
         this.heldSectors -= runEnd - start;
         this.add(end, runEnd, this.periods[run]);
@@ -232,6 +237,7 @@ export class WriteCache {
       }
       run = next;
     }
+    return period;
   }
 
   private add(start: number, end: number, period: number): void {
