@@ -118,6 +118,7 @@ void SparseMemory::Reserve(uint64_t offset, uint64_t length) {
 }
 
 uint64_t SparseMemory::HoleBytes(uint64_t offset, uint64_t length) const {
+  if (length == 0) return 0;
   uint64_t page = offset / page_bytes_;
   uint64_t end = RoundUp(offset + length, page_bytes_) / page_bytes_;
   uint64_t holes = 0;

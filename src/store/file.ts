@@ -15,6 +15,7 @@
 import {
   closeSync,
   fdatasync,
+  constants as fileConstants,
   fstatSync,
   fsyncSync,
   ftruncateSync,
@@ -25,7 +26,7 @@ import {
 } from "node:fs";
 import { constants } from "node:os";
 import { dirname } from "node:path";
-import { BlkError } from "../base/errors.js";
+import { BlkError, isSystemError } from "../base/errors.js";
 import { loadNative } from "../base/native.js";
 import { Status } from "../base/status.js";
 import { formatSize } from "../base/units.js";
@@ -55,15 +56,16 @@ const { errno } = constants;
 export function openFileStore(options: FileStoreOptions): FileStore {
   const { path, isReadOnly } = options;
   const { fd, isNew } = openImage(path, isReadOnly);
+  let isLocked = false;
   try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile()) refuse(path, "is not a regular file", "Give the path of a raw image");
-    const lockError = loadNative().lockFile(fd, !isReadOnly);
-    if (lockError !== 0)
-      refuse(path, "is in use by another server", "Stop that one, or give each its own image");
-    if (stat.size > 0) {
-      checkSize(stat.size, options);
-      return new FileStore(fd, stat.size, isReadOnly);
+    if (!fstatSync(fd).isFile()) refuse(path, "is not a regular file", "Give the path of a raw image");
+    lock(fd, options);
+    isLocked = true;
+    // Asked again: before the lock was had, another server may have just created it.
+    const fileBytes = fstatSync(fd).size;
+    if (fileBytes > 0) {
+      checkSize(fileBytes, options);
+      return new FileStore(fd, fileBytes, isReadOnly);
     }
     if (isReadOnly)
       refuse(path, "is empty, so there is nothing to read", "Leave out --read-only to create an image");
@@ -71,26 +73,50 @@ export function openFileStore(options: FileStoreOptions): FileStore {
     makeDurable(fd, path);
     return new FileStore(fd, options.sizeBytes, isReadOnly);
   } catch (error) {
+    // Removed while still locked, and only then: a new file that another server has locked first is that server's.
+    if (isNew && isLocked) rmSync(path, { force: true });
     closeSync(fd);
-    if (isNew) rmSync(path, { force: true });
     if (error instanceof BlkError) throw error;
-    return refuse(path, (error as Error).message, "Check the file system it lies on");
+    return refuse(path, reasonOf(error), "Check the file system it lies on");
   }
 }
 
 function openImage(path: string, isReadOnly: boolean): { fd: number; isNew: boolean } {
+  const access = isReadOnly ? fileConstants.O_RDONLY : fileConstants.O_RDWR;
   try {
-    return { fd: openSync(path, isReadOnly ? "r" : "r+"), isNew: false };
+    // Not to be held up by a named pipe, which is refused afterwards; regular files know no such mode.
+    return { fd: openSync(path, access | fileConstants.O_NONBLOCK), isNew: false };
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== "ENOENT") return refuse(path, message, "Check the path and its permissions");
+    if (!isSystemError(error, "ENOENT")) {
+      return refuse(path, reasonOf(error), "Check the path and its permissions");
+    }
     if (isReadOnly) refuse(path, "does not exist", "Leave out --read-only to create it");
   }
   try {
     return { fd: openSync(path, "wx+"), isNew: true };
   } catch (error) {
-    return refuse(path, (error as Error).message, "Check that its folder exists and may be written");
+    return refuse(path, reasonOf(error), "Check that its folder exists and may be written");
   }
+}
+
+function lock(fd: number, { path, isReadOnly }: FileStoreOptions): void {
+  const error = loadNative().lockFile(fd, !isReadOnly);
+  if (error === errno.EWOULDBLOCK) {
+    refuse(path, "is in use by another server", "Stop that one, or give each its own image");
+  }
+  if (error !== 0) {
+    refuse(
+      path,
+      `its file system cannot lock it (error ${error})`,
+      "Keep the image on a local file system, so that no two servers write to it at once",
+    );
+  }
+}
+
+/** What the system said, without the call and path that node:fs adds: "permission denied". */
+function reasonOf(error: unknown): string {
+  const { message } = error as Error;
+  return /^[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }
 
 function checkSize(fileBytes: number, { path, sizeBytes, isSizeGiven, blockBytes }: FileStoreOptions): void {
@@ -136,7 +162,8 @@ export class FileStore implements Store {
   /** Flushes that came after it began: what they cover may not be in it, so they wait for the next. */
   private waiting: ((status: Status) => void)[] = [];
   private isSyncing = false;
-  private hasSyncFailed = false;
+  /** How the first failed sync failed; ok while none has. */
+  private syncFailure: Status = Status.ok;
   private isClosed = false;
 
   /** Use `openFileStore`. Takes over `fd`, which is locked. */
@@ -150,11 +177,8 @@ export class FileStore implements Store {
     try {
       for (let done = 0; done < target.length; ) {
         const count = readSync(this.fd, target, done, target.length - done, offsetBytes + done);
-        if (count === 0) {
-          // Somebody has cut the file off behind our back; what is not there reads as zero.
-          target.fill(0, done);
-          break;
-        }
+        // Somebody has cut the file off behind our back. Its bytes are lost, and zeroes in their place would hide that.
+        if (count === 0) return Status.io;
         done += count;
       }
       return Status.ok;
@@ -175,6 +199,7 @@ export class FileStore implements Store {
   }
 
   zero(offsetBytes: number, lengthBytes: number, keepAllocated: boolean): Status {
+    if (lengthBytes === 0) return Status.ok;
     const { zeroRange, punchHole } = this.native;
     const deallocate = keepAllocated ? zeroRange : punchHole;
     const error = deallocate === undefined ? errno.EOPNOTSUPP : deallocate(this.fd, offsetBytes, lengthBytes);
@@ -183,7 +208,7 @@ export class FileStore implements Store {
 
   trim(offsetBytes: number, lengthBytes: number): Status {
     const { punchHole } = this.native;
-    if (punchHole === undefined) return Status.ok;
+    if (punchHole === undefined || lengthBytes === 0) return Status.ok;
     const error = punchHole(this.fd, offsetBytes, lengthBytes);
     return isUnsupported(error) ? Status.ok : statusOfErrno(error);
   }
@@ -213,7 +238,7 @@ export class FileStore implements Store {
 
   close(): void {
     this.isClosed = true;
-    // A sync under way still uses the descriptor; its end closes it.
+    // A sync under way still uses the descriptor; the last one closes it.
     if (!this.isSyncing) closeSync(this.fd);
   }
 
@@ -221,15 +246,17 @@ export class FileStore implements Store {
     this.isSyncing = true;
     this.syncing = this.waiting;
     this.waiting = [];
-    fdatasync(this.fd, (error) => {
-      this.isSyncing = false;
-      if (error !== null) this.hasSyncFailed = true;
-      const covered = this.syncing;
-      this.syncing = [];
-      if (this.isClosed) closeSync(this.fd);
-      else if (this.waiting.length > 0) this.startSync();
-      for (const done of covered) done(this.hasSyncFailed ? Status.io : Status.ok);
-    });
+    fdatasync(this.fd, (error) => this.finishSync(error));
+  }
+
+  private finishSync(error: NodeJS.ErrnoException | null): void {
+    this.isSyncing = false;
+    if (error !== null && this.syncFailure === Status.ok) this.syncFailure = statusOf(error);
+    const covered = this.syncing;
+    this.syncing = [];
+    if (this.waiting.length > 0) this.startSync();
+    else if (this.isClosed) closeSync(this.fd);
+    for (const done of covered) done(this.syncFailure);
   }
 
   private writeZeroes(offsetBytes: number, lengthBytes: number): Status {
