@@ -46,7 +46,9 @@ function main(options) {
     throw new BuildError(`Unknown option "${unknown}". There are --if-missing and --prebuild.`);
   }
   if (options.includes("--prebuild")) return build(prebuilt);
-  if (options.includes("--if-missing") && existsSync(prebuilt) && isLoadable(prebuilt)) return;
+  // node-gyp-build prefers what was built here, so once there is something it is kept up to date.
+  const needsBuild = existsSync(built) || !existsSync(prebuilt) || !isLoadable(prebuilt);
+  if (options.includes("--if-missing") && !needsBuild) return;
   build(built);
 }
 
@@ -76,7 +78,7 @@ function build(output) {
   }
   if (result.status !== 0) {
     rmSync(fresh, { force: true });
-    const messages = result.stderr?.trim().split("\n").slice(-15).join("\n") || String(result.error);
+    const messages = lastLines(result.stderr) || result.error?.message || `(exit status ${result.status})`;
     throw new BuildError(
       `"${compiler}" could not compile the native part of blkforge; it needs C++17 (g++ 9 or clang 10 at least). It said:\n${messages}`,
     );
@@ -92,6 +94,11 @@ function build(output) {
   renameSync(fresh, output);
   writeFileSync(stampFile, stamp);
   process.stdout.write(`built ${output}\n`);
+}
+
+/** A compiler's first error can bring hundreds of lines; the last few name it. */
+function lastLines(text) {
+  return (text ?? "").trim().split("\n").slice(-15).join("\n");
 }
 
 /** Changes whenever the binary might. */
