@@ -37,19 +37,19 @@ const drives: readonly Drive[] = [
     trace: "atlas10k",
     profile: "quantum-atlas-10k",
     diskSimPercent: 6.9,
-    limitPercent: { extracted: 4, fitted: 4 },
+    limitPercent: { extracted: 3.6, fitted: 3.8 },
   },
   {
     trace: "atlas_III",
     profile: "quantum-atlas-3",
     diskSimPercent: 6.0,
-    limitPercent: { extracted: 6, fitted: 6 },
+    limitPercent: { extracted: 5.3, fitted: 5.1 },
   },
   {
     trace: "barracuda",
     profile: "seagate-barracuda-st32171w",
     diskSimPercent: 5.3,
-    limitPercent: { extracted: 7.5, fitted: 7 },
+    limitPercent: { extracted: 7.1, fitted: 4.5 },
   },
 ];
 

@@ -420,9 +420,9 @@ export class Arm {
       this.runCostNs = this.runPositioningNs(writeCache.oldestRun, nowNs);
       return writeCache.oldestRun;
     }
-    const ahead = runs.endingAfter(this.lastBlock);
+    const ahead = this.runFrom(this.lastBlock);
     if (order === "elevator") {
-      const next = this.owns(ahead) ? ahead : runs.endingAfter(this.baseBlock);
+      const next = this.owns(ahead) ? ahead : this.runFrom(this.baseBlock);
       if (!this.owns(next)) return none;
       this.runCostNs = this.runPositioningNs(next, nowNs);
       return next;
@@ -447,6 +447,13 @@ export class Arm {
       }
     }
     return best;
+  }
+
+  /** The first dirty run of this arm that ends after `block`; a run belongs to the arm that has its beginning. */
+  private runFrom(block: number): number {
+    const { runs } = this.shared.writeCache;
+    const run = runs.endingAfter(block);
+    return run !== none && runs.start[run] < this.baseBlock ? runs.next(run) : run;
   }
 
   private owns(run: number): boolean {
@@ -474,7 +481,7 @@ export class Arm {
     writeCache.depart(run);
     counters.destages++;
     counters.destagedSectors += this.runEnd - this.runStart;
-    this.endNs = this.access(this.runStart, this.runEnd, true, nowNs);
+    this.endNs = this.access(this.runStart, Math.min(this.runEnd, this.endBlock), true, nowNs);
   }
 
   private keepWritten(): void {

@@ -10,6 +10,7 @@
  * it leaves out buses with several devices and the host's own queue. A FLUSH on SATA is a barrier: commands before it
  * finish first, commands after it wait. TRIM costs only its overhead; write-zeroes is a write without data transfer.
  */
+import { assert } from "../../base/assert.js";
 import { Random } from "../../base/random.js";
 import { Flag, Op, type RequestSlot, type RequestTable } from "../../base/request.js";
 import { Breakdown } from "../breakdown.js";
@@ -83,6 +84,7 @@ export class HddModel implements Model {
   private readonly readCache: ReadCache;
   private readonly writeCache: WriteCache;
   private readonly arms: Arm[];
+  private readonly sizeSectors: number;
   /** Blocks per arm. */
   private readonly armSectors: number;
 
@@ -134,6 +136,7 @@ export class HddModel implements Model {
     });
 
     const sizeSectors = Math.ceil(sizeBytes / sectorBytes);
+    this.sizeSectors = sizeSectors;
     const smr = parameters.smr === undefined ? undefined : new Smr(parameters.smr, sizeSectors);
     // A shingled drive has its log in front of the host's blocks.
     const logSectors = smr === undefined ? 0 : smr.cacheSectors;
@@ -182,7 +185,7 @@ export class HddModel implements Model {
     const { requests, targets } = this;
     const op = requests.op[slot];
     const startBytes = requests.offsetBytes[slot];
-    const block = Math.floor(startBytes / sectorBytes);
+    const block = Math.min(Math.floor(startBytes / sectorBytes), this.sizeSectors - 1);
     targets.block[slot] = block;
     targets.end[slot] = Math.max(
       block + 1,
@@ -371,6 +374,8 @@ export class HddModel implements Model {
   private queueForMedia(slot: RequestSlot, nowNs: number): void {
     const { targets } = this;
     const arm = this.arms[Math.min(Math.floor(targets.block[slot] / this.armSectors), this.arms.length - 1)];
+    // Of a request across both halves of a drive with two actuators, the first arm's part decides.
+    targets.end[slot] = Math.min(targets.end[slot], arm.endBlock);
     const { geometry } = arm.mechanics;
     geometry.locate(arm.placeOf(targets.block[slot]) - arm.baseBlock);
     targets.cylinder[slot] = geometry.cylinder;
@@ -390,6 +395,7 @@ export class HddModel implements Model {
     if (!arm.isIdle) return;
     const index = this.arms.indexOf(arm);
     if (arm.begin(nowNs, this.stalled.length > 0 || this.flushing.length > 0)) {
+      assert(arm.endNs >= nowNs, "an arm's work ends after it begins");
       this.events.push(arm.endNs, Event.armDone | index);
     } else if (arm.timerNs === Number.POSITIVE_INFINITY) {
       const wakeNs = arm.wakeNs(nowNs);

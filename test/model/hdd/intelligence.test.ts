@@ -281,6 +281,20 @@ describe("what can happen to a drive", () => {
   });
 });
 
+describe("a request across the halves of two actuators", () => {
+  it("is served, cached and flushed like any other", () => {
+    const parameters = profileParameters("exos-x18");
+    const drive = new TestDrive({ ...parameters, actuators: 2 }, 2 ** 30);
+    const middle = 2 ** 29;
+    expect(drive.time("read", middle - 64 * kiB, 128 * kiB)).toBeLessThan(40e6);
+    drive.time("write", middle - 4 * kiB, 8 * kiB);
+    drive.time("write", middle + 64 * kiB, 4 * kiB);
+    expect(drive.time("flush", 0, 0)).toBeGreaterThan(0.1e6);
+    expect(drive.time("zeroes", middle - miB, 2 * miB)).toBeLessThan(100e6);
+    expect(drive.time("read", 2 ** 30 - 512, 512)).toBeLessThan(40e6);
+  });
+});
+
 describe("drive-managed shingling", () => {
   const size = 64 * 1024 * miB;
   const parameters = () => ({
