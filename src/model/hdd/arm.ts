@@ -165,19 +165,19 @@ export class Arm {
     const { queue, shared } = this;
     const { writeCache, smr } = shared;
     this.readAhead.sync(nowNs);
-    const index = queue.length > 0 ? this.chooseCommand(nowNs) : none;
+    const slot = queue.length > 0 ? this.chooseCommand(nowNs) : noSlot;
     let run = none;
     if (!writeCache.isClean) {
       const { highWater } = shared.parameters.destage;
       const mayDestage =
-        mustDestage || writeCache.fullness >= highWater || (index === none && nowNs >= this.destageFromNs);
+        mustDestage || writeCache.fullness >= highWater || (slot === noSlot && nowNs >= this.destageFromNs);
       if (mayDestage) run = this.chooseRun(nowNs);
     }
     if (smr !== undefined && !smr.isClean) {
-      const isBlocked = this.isBlocked(smr, index, run);
-      if (isBlocked || this.mayClean(smr, nowNs, index === none && run === none)) {
+      const isBlocked = this.isBlocked(smr, slot, run);
+      if (isBlocked || this.mayClean(smr, nowNs, slot === noSlot && run === none)) {
         // Bands and commands take turns, so that neither starves.
-        if (isBlocked || index === none || !this.hasJustCleaned) {
+        if (isBlocked || slot === noSlot || !this.hasJustCleaned) {
           this.beginClean(smr, nowNs);
           return true;
         }
@@ -185,8 +185,9 @@ export class Arm {
       }
     }
     this.hasJustCleaned = false;
-    if (index !== none && (run === none || queue.chosenNs <= this.runCostNs)) {
-      this.beginCommand(queue.take(index), nowNs);
+    if (slot !== noSlot && (run === none || queue.chosenNs <= this.runCostNs)) {
+      queue.remove(slot);
+      this.beginCommand(slot, nowNs);
       return true;
     }
     if (run === none) return false;
@@ -195,12 +196,10 @@ export class Arm {
   }
 
   /** Whether what is next in line is a write, and the shingled drive's log has no room for it. */
-  private isBlocked(smr: Smr, index: number, run: number): boolean {
+  private isBlocked(smr: Smr, slot: RequestSlot, run: number): boolean {
     const { targets, writeCache } = this.shared;
-    if (index !== none) {
-      const slot = this.queue.at(index);
-      if (targets.isWrite[slot] === 1 && !smr.canTake(targets.block[slot], targets.end[slot])) return true;
-    }
+    const isWrite = slot !== noSlot && targets.isWrite[slot] === 1;
+    if (isWrite && !smr.canTake(targets.block[slot], targets.end[slot])) return true;
     return run !== none && !smr.canTake(writeCache.runs.start[run], writeCache.runs.end[run]);
   }
 
@@ -275,13 +274,12 @@ export class Arm {
     this.endNs = untilNs;
   }
 
-  private chooseCommand(nowNs: number): number {
-    const { queue, readAhead, shared } = this;
+  private chooseCommand(nowNs: number): RequestSlot {
+    const { queue, readAhead } = this;
     if (readAhead.isActive) {
       // A read of what is just coming under the head costs nothing.
-      const last = shared.parameters.queue.policy === "fcfs" ? 1 : queue.length;
-      const index = queue.findRead(readAhead.firstBlock, readAhead.reach, last);
-      if (index !== none) return index;
+      const slot = queue.findRead(readAhead.firstBlock, readAhead.reach);
+      if (slot !== noSlot) return slot;
     }
     return queue.choose(nowNs);
   }

@@ -107,7 +107,8 @@ export class Geometry {
       sector +
       (track + (this.heads - 1) * cylinder) * zone.trackSkew +
       cylinder * zone.cylinderSkew;
-    this.angle = (skew % size) / size;
+    // Faster than the remainder of floating-point numbers, and as exact for whole ones.
+    this.angle = (skew - Math.floor(skew / size) * size) / size;
   }
 
   private zoneOf(block: number): Zone {

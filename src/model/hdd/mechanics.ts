@@ -44,6 +44,8 @@ export class Mechanics {
   readonly geometry: Geometry;
   readonly revolutionNs: number;
   readonly seekNs: Float64Array;
+  /** The shortest seek over a distance or more. Measured curves fall in places; this one never does. */
+  readonly leastSeekNs: Float64Array;
   readonly headSwitchNs: number;
   readonly writeSettleNs: number;
   private readonly hasZeroLatencyRead: boolean;
@@ -53,6 +55,7 @@ export class Mechanics {
     this.geometry = options.geometry;
     this.revolutionNs = options.revolutionNs;
     this.seekNs = options.seekNs;
+    this.leastSeekNs = leastFrom(options.seekNs);
     this.headSwitchNs = options.headSwitchNs;
     this.writeSettleNs = options.writeSettleNs;
     this.hasZeroLatencyRead = options.hasZeroLatencyRead;
@@ -112,4 +115,14 @@ export class Mechanics {
       nowNs = endNs;
     }
   }
+}
+
+function leastFrom(seekNs: Float64Array): Float64Array {
+  // Most curves never fall: then the curve itself is the answer, and one table the less is in the processor's cache.
+  if (seekNs.every((timeNs, distance) => distance === 0 || timeNs >= seekNs[distance - 1])) return seekNs;
+  const least = seekNs.slice();
+  for (let distance = least.length - 2; distance >= 0; distance--) {
+    least[distance] = Math.min(least[distance], least[distance + 1]);
+  }
+  return least;
 }

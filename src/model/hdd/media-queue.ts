@@ -5,11 +5,14 @@
  * its queue (Jacobson and Wilkes, "Disk scheduling algorithms based on rotational position", HPL-CSP-91-7). Pure SPTF
  * can starve a command, so waiting can count against positioning (ageing), or a longest wait be set.
  *
- * The choice runs once per command over the whole queue; it is the hot loop of the simulator. What it needs of each
- * command is worked out once, on entry, into arrays by slot.
+ * The choice is the hot loop of the simulator. What it needs of each command is worked out once, on entry, into arrays by
+ * slot, and the queue is kept in order of cylinders, so that only commands near the arm are looked at.
  */
-import type { RequestSlot } from "../../base/request.js";
+import { noSlot, type RequestSlot } from "../../base/request.js";
 import { angleTolerance, type Mechanics } from "./mechanics.js";
+
+/** Further than any cylinder. */
+const tooFar = 0x7fffffff;
 
 export interface Policy {
   order: "sptf" | "elevator" | "fcfs";
@@ -43,10 +46,16 @@ export class Targets {
 
 export class MediaQueue {
   length = 0;
-  /** Positioning time of the command last chosen by `choose`, ageing not counted. */
+  /** Positioning time of the command last chosen, ageing not counted. */
   chosenNs = 0;
 
+  /** Commands by cylinder; within one, by arrival. */
   private readonly slots: Int32Array;
+  /** Neighbours in order of arrival, by slot. */
+  private readonly older: Int32Array;
+  private readonly newer: Int32Array;
+  private oldest: RequestSlot = noSlot;
+  private newest: RequestSlot = noSlot;
   private isSweepingIn = true;
 
   constructor(
@@ -56,49 +65,56 @@ export class MediaQueue {
     private readonly policy: Policy,
   ) {
     this.slots = new Int32Array(capacity);
+    this.older = new Int32Array(capacity);
+    this.newer = new Int32Array(capacity);
   }
 
   push(slot: RequestSlot): void {
-    this.slots[this.length++] = slot;
-  }
-
-  at(index: number): RequestSlot {
-    return this.slots[index];
-  }
-
-  /** Takes out the command at `index`, keeping the others in order of arrival. */
-  take(index: number): RequestSlot {
     const { slots } = this;
-    const slot = slots[index];
+    const place = this.placeAfter(this.targets.cylinder[slot]);
+    for (let i = this.length++; i > place; i--) slots[i] = slots[i - 1];
+    slots[place] = slot;
+    this.older[slot] = this.newest;
+    this.newer[slot] = noSlot;
+    if (this.newest === noSlot) this.oldest = slot;
+    else this.newer[this.newest] = slot;
+    this.newest = slot;
+  }
+
+  remove(slot: RequestSlot): void {
+    const { slots, older, newer } = this;
     const length = --this.length;
-    for (let i = index; i < length; i++) slots[i] = slots[i + 1];
-    return slot;
+    for (let i = slots.indexOf(slot); i < length; i++) slots[i] = slots[i + 1];
+    if (slot === this.oldest) this.oldest = newer[slot];
+    else newer[older[slot]] = newer[slot];
+    if (slot === this.newest) this.newest = older[slot];
+    else older[newer[slot]] = older[slot];
   }
 
-  /** Index of the first read, among the `last` oldest commands, that begins within the blocks; -1 if none does. */
-  findRead(fromBlock: number, toBlock: number, last: number): number {
-    const { slots } = this;
+  /** The read that begins first within the blocks; `noSlot` if none does. First come, first served asks the oldest only. */
+  findRead(fromBlock: number, toBlock: number): RequestSlot {
+    const { slots, policy } = this;
     const { block, isWrite } = this.targets;
-    for (let i = 0; i < last; i++) {
+    let found = noSlot;
+    for (let i = 0; i < this.length; i++) {
       const slot = slots[i];
-      if (block[slot] >= fromBlock && block[slot] <= toBlock && isWrite[slot] === 0) {
-        this.chosenNs = 0;
-        return i;
-      }
+      if (block[slot] < fromBlock || block[slot] > toBlock || isWrite[slot] !== 0) continue;
+      if (policy.order === "fcfs" && slot !== this.oldest) continue;
+      if (found === noSlot || block[slot] < block[found]) found = slot;
     }
-    return -1;
+    this.chosenNs = 0;
+    return found;
   }
 
-  /** Index of the command to serve next; the queue must not be empty. */
-  choose(nowNs: number): number {
+  /** The command to serve next; the queue must not be empty. */
+  choose(nowNs: number): RequestSlot {
     const { policy } = this;
-    let index = 0;
-    const isOverdue =
-      policy.maximumWaitNs > 0 && nowNs - this.targets.queuedNs[this.slots[0]] >= policy.maximumWaitNs;
+    let slot = this.oldest;
+    const isOverdue = policy.maximumWaitNs > 0 && nowNs - this.targets.queuedNs[slot] >= policy.maximumWaitNs;
     if (policy.order === "sptf" && !isOverdue) return this.chooseNearest(nowNs);
-    if (policy.order === "elevator" && !isOverdue) index = this.chooseNextInSweep();
-    this.chosenNs = this.positioningNs(this.slots[index], nowNs);
-    return index;
+    if (policy.order === "elevator" && !isOverdue) slot = this.chooseNextInSweep();
+    this.chosenNs = this.positioningNs(slot, nowNs);
+    return slot;
   }
 
   private positioningNs(slot: RequestSlot, nowNs: number): number {
@@ -107,33 +123,42 @@ export class MediaQueue {
     return mechanics.nextPassNs(targets.angle[slot], nowNs + moveNs) - nowNs;
   }
 
-  private chooseNearest(nowNs: number): number {
+  /**
+   * Goes from the arm outwards, the nearer side first, until the seek alone is longer than the best positioning time:
+   * of 32 random commands about eight are looked at.
+   */
+  private chooseNearest(nowNs: number): RequestSlot {
     const { slots, length } = this;
     const { cylinder, head, angle, isWrite, queuedNs } = this.targets;
-    const { seekNs, headSwitchNs, writeSettleNs, revolutionNs } = this.mechanics;
+    const { seekNs, leastSeekNs, headSwitchNs, writeSettleNs, revolutionNs } = this.mechanics;
     const armCylinder = this.mechanics.cylinder;
     const armHead = this.mechanics.head;
     const { ageing } = this.policy;
     const perNs = 1 / revolutionNs;
     const nowRevolutions = nowNs * perNs - angleTolerance;
-    let best = 0;
+    const mostCredit = ageing * (nowNs - queuedNs[this.oldest]);
+    let inner = this.placeAfter(armCylinder);
+    let outer = inner - 1;
+    let best = noSlot;
     let bestCost = Number.POSITIVE_INFINITY;
     let bestNs = 0;
-    // Every command is worked out to the end: leaving out those whose seek alone is too long costs more in mispredicted
-    // branches than it saves.
-    for (let i = 0; i < length; i++) {
-      const slot = slots[i];
-      const delta = cylinder[slot] - armCylinder;
-      let moveNs = seekNs[delta < 0 ? -delta : delta];
+    for (;;) {
+      const innerDistance = inner < length ? cylinder[slots[inner]] - armCylinder : tooFar;
+      const outerDistance = outer >= 0 ? armCylinder - cylinder[slots[outer]] : tooFar;
+      const distance = Math.min(innerDistance, outerDistance);
+      if (distance === tooFar || leastSeekNs[distance] - mostCredit >= bestCost) break;
+      const slot = innerDistance < outerDistance ? slots[inner++] : slots[outer--];
+      let moveNs = seekNs[distance];
       if (head[slot] !== armHead && moveNs < headSwitchNs) moveNs = headSwitchNs;
-      if (isWrite[slot] !== 0 && (delta !== 0 || head[slot] !== armHead)) moveNs += writeSettleNs;
-      const credit = ageing === 0 ? 0 : ageing * (nowNs - queuedNs[slot]);
+      if (isWrite[slot] !== 0 && (distance !== 0 || head[slot] !== armHead)) moveNs += writeSettleNs;
       const ahead = angle[slot] - (nowRevolutions + moveNs * perNs);
       const positioningNs = moveNs + (ahead - Math.floor(ahead)) * revolutionNs;
-      if (positioningNs - credit < bestCost) {
-        bestCost = positioningNs - credit;
+      const cost = positioningNs - ageing * (nowNs - queuedNs[slot]);
+      // Of two commands for the same place the older goes first.
+      if (cost < bestCost || (cost === bestCost && queuedNs[slot] < queuedNs[best])) {
+        bestCost = cost;
         bestNs = positioningNs;
-        best = i;
+        best = slot;
       }
     }
     this.chosenNs = bestNs;
@@ -141,22 +166,26 @@ export class MediaQueue {
   }
 
   /** LOOK: the nearest cylinder in the direction of the arm; it turns round when nothing is left ahead. */
-  private chooseNextInSweep(): number {
-    const { slots, length, mechanics } = this;
-    const { cylinder } = this.targets;
-    for (;;) {
-      let best = -1;
-      let bestDistance = 0;
-      for (let i = 0; i < length; i++) {
-        const delta = cylinder[slots[i]] - mechanics.cylinder;
-        const distance = this.isSweepingIn ? delta : -delta;
-        if (distance >= 0 && (best === -1 || distance < bestDistance)) {
-          best = i;
-          bestDistance = distance;
-        }
-      }
-      if (best !== -1) return best;
-      this.isSweepingIn = !this.isSweepingIn;
+  private chooseNextInSweep(): RequestSlot {
+    const { slots, mechanics } = this;
+    // Commands of the arm's own cylinder count as ahead in both directions.
+    const behind = this.placeAfter(mechanics.cylinder - 1);
+    const ahead = this.placeAfter(mechanics.cylinder);
+    if (this.isSweepingIn ? behind === this.length : ahead === 0) this.isSweepingIn = !this.isSweepingIn;
+    return this.isSweepingIn ? slots[behind] : slots[ahead - 1];
+  }
+
+  /** Where a command for `cylinder` belongs: behind all of the same cylinder or a lower one. */
+  private placeAfter(cylinder: number): number {
+    const { slots } = this;
+    const of = this.targets.cylinder;
+    let low = 0;
+    let high = this.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (of[slots[middle]] <= cylinder) low = middle + 1;
+      else high = middle;
     }
+    return low;
   }
 }
