@@ -253,7 +253,9 @@ export class Arm {
   /** A read was served whole from a segment: its stream may go on. */
   hit(segment: number, block: number, end: number, nowNs: number): void {
     const { readAhead, shared } = this;
-    if (segment !== readAhead.segment || this.readAheadMode === "off") return;
+    // The segment may have gone to another stream since, even to one of the other arm.
+    const isMine = segment === readAhead.segment && block >= this.baseBlock && end < this.endBlock;
+    if (!isMine || this.readAheadMode === "off") return;
     if (readAhead.isActive) {
       readAhead.extend(this.limitAfter(block, end));
     } else if (this.isIdle && this.queue.length === 0 && shared.parameters.cache.readAhead.onIdleHit) {
@@ -364,9 +366,10 @@ export class Arm {
     readCache.touch(segment);
     if (this.isJoined) {
       readAhead.sync(nowNs);
-      if (readAhead.isActive) readAhead.extend(this.limitAfter(block, end));
-      else if (this.readAheadMode !== "off" && readAhead.segment === segment)
-        readAhead.start(segment, end, this.limitAfter(block, end), nowNs);
+      if (readAhead.segment !== segment || this.readAheadMode === "off") return;
+      const limit = this.limitAfter(block, end);
+      if (readAhead.isActive) readAhead.extend(limit);
+      else readAhead.start(segment, readCache.end[segment], limit, nowNs);
       return;
     }
     readCache.fill(segment, end);

@@ -6,12 +6,12 @@
  * under the head, and what has been read at some instant follows by arithmetic.
  */
 import type { Mechanics } from "./mechanics.js";
-import type { ReadCache } from "./read-cache.js";
+import { noSegment, type ReadCache } from "./read-cache.js";
 
 export class ReadAhead {
   isActive = false;
-  /** Segment it fills. */
-  segment = 0;
+  /** Segment it fills, or was the last to fill. */
+  segment: number = noSegment;
   /** Where it will stop: the block after the last. */
   limit = 0;
 

@@ -77,6 +77,29 @@ describe("read cache and read-ahead", () => {
     expect(drive.nowNs / (2 * tracks * revolutionNs)).toBeLessThan(1.02);
   });
 
+  it("keeps a stream of reads larger than its segments going, queued or not (3 %)", () => {
+    for (const depth of [1, 4]) {
+      const { parameters, sizeBytes } = { parameters: profileParameters("hdd-7200"), sizeBytes: 2 ** 36 };
+      const drive = new TestDrive(
+        { ...parameters, cache: { ...parameters.cache, segmentSize: 512 * kiB } },
+        sizeBytes,
+      );
+      let next = 0;
+      const submit = () => {
+        drive.submit("read", next, 4 * miB);
+        next += 4 * miB;
+      };
+      for (let i = 0; i < depth; i++) submit();
+      for (let i = 0; i < 100; i++) {
+        drive.waitForOne();
+        submit();
+      }
+      const rate = (100 * 4 * miB * 1e3) / drive.nowNs;
+      expect(rate / 210).toBeGreaterThan(0.97);
+      expect(rate / 210).toBeLessThan(1.03);
+    }
+  });
+
   it("with trigger sequential, one read alone sets nothing going", () => {
     const drive = new TestDrive(cachedDrive({}, { readAhead: { trigger: "sequential" } }), sizeBytes);
     drive.time("read", 0, 4 * kiB);
@@ -278,6 +301,20 @@ describe("what can happen to a drive", () => {
       return 4000 / drive.nowNs;
     };
     expect(throughput(2) / throughput(1)).toBeGreaterThan(1.5);
+  });
+});
+
+describe("two actuators", () => {
+  it("read ahead each in its own half: a hit in one leaves the other's arm where it was", () => {
+    const drive = new TestDrive({ ...profileParameters("exos-x18"), actuators: 2 }, 2 ** 30);
+    for (let i = 0; i < 50; i++) {
+      drive.time("read", 64 * miB + i * 64 * kiB, 64 * kiB);
+      drive.runTo(drive.nowNs + 20e6);
+    }
+    expect(drive.model.counters.readHits).toBeGreaterThan(40);
+    const slot = drive.submit("read", 2 ** 29, 4 * kiB);
+    drive.waitForOne();
+    expect(drive.model.breakdown.seekNs[slot]).toBe(0);
   });
 });
 
