@@ -105,7 +105,7 @@ describeWith(["fio"], "fio's nbd engine", () => {
     const server = await serve(["fixed", "--set", "latency=200us", "--size", "64M"]);
     await succeed("fio", [
       ...["--name=v", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randwrite", "--bs=4k", "--size=32m"],
-      ...["--iodepth=64", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1"],
+      ...["--iodepth=64", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--verify_state_save=0"],
     ]);
   });
 
@@ -113,7 +113,7 @@ describeWith(["fio"], "fio's nbd engine", () => {
     const server = await serve(["instant", "--size", "64M"]);
     await succeed("fio", [
       ...["--name=v", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw", "--bsrange=512-256k"],
-      ...["--size=64m", "--iodepth=16", "--verify=crc32c", "--verify_fatal=1"],
+      ...["--size=64m", "--iodepth=16", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0"],
     ]);
     await succeed("fio", [
       ...["--name=t", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randtrim", "--bs=64k", "--size=64m"],

@@ -220,6 +220,21 @@ describe("write cache", () => {
     expect(drive.model.counters.destages).toBe(5);
   });
 
+  it("uncached sequential writes lose no revolution as long as the next one is queued (5 %)", () => {
+    const drive = new TestDrive(profileParameters("hdd-10k"), 2 ** 36, { writeCache: false });
+    let next = 0;
+    const submit = () => {
+      drive.submit("write", next, 64 * kiB);
+      next += 64 * kiB;
+    };
+    for (let i = 0; i < 8; i++) submit();
+    for (let i = 0; i < 2000; i++) {
+      drive.waitForOne();
+      submit();
+    }
+    expect((2000 * 64 * kiB * 1e3) / drive.nowNs / 204).toBeGreaterThan(0.95);
+  });
+
   it("writing part of a physical block costs a revolution more", () => {
     const parameters = plainDrive({ seek: { curve: "constant", average: "1ms" } });
     const time = (lengthBytes: number) => {
