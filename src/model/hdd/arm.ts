@@ -32,6 +32,12 @@ export const Work = Object.freeze({
   pause: 5,
 });
 
+/**
+ * How long writing back gives way to commands that are nearer to the arm: a stream of reads always is, and would keep
+ * a full write cache full for ever. Chosen so that a stream suffers little.
+ */
+const destagePatienceNs = 100e6;
+
 /** What all arms of a drive share. */
 export interface Shared {
   parameters: HddParameters;
@@ -113,6 +119,8 @@ export class Arm {
   /** What the last access lost to powering up, and to whole revolutions. */
   private lostNs = 0;
   private turnsNs = 0;
+  /** Since when a run that should be written back has given way to commands; Infinity when none has. */
+  private yieldedSinceNs = Number.POSITIVE_INFINITY;
   /** When the arm last finished writing back a run. */
   private destagedNs = 0;
   /** What is next for the band being cleaned: 0 read it, 1 write it to the scratch place, 2 write it back. */
@@ -185,7 +193,7 @@ export class Arm {
       }
     }
     this.hasJustCleaned = false;
-    if (slot !== noSlot && (run === none || queue.chosenNs <= this.runCostNs)) {
+    if (slot !== noSlot && (run === none || this.mayGoFirst(nowNs))) {
       queue.remove(slot);
       this.beginCommand(slot, nowNs);
       return true;
@@ -193,6 +201,13 @@ export class Arm {
     if (run === none) return false;
     this.beginDestage(run, nowNs);
     return true;
+  }
+
+  /** Whether the chosen command goes before the run to be written back: the nearer of the two, up to a point. */
+  private mayGoFirst(nowNs: number): boolean {
+    if (this.queue.chosenNs > this.runCostNs) return false;
+    if (this.yieldedSinceNs === Number.POSITIVE_INFINITY) this.yieldedSinceNs = nowNs;
+    return nowNs - this.yieldedSinceNs < destagePatienceNs;
   }
 
   /** Whether what is next in line is a write, and the shingled drive's log has no room for it. */
@@ -240,7 +255,8 @@ export class Arm {
       this.pause(nowNs);
     } else if (work === Work.write) {
       this.idleSinceNs = nowNs;
-      this.pause(nowNs);
+      // A write that goes on where this one ended is written in the same pass: firmware sees to that.
+      if (!this.queue.hasWriteAt(this.lastBlock)) this.pause(nowNs);
     } else if (work === Work.destage) {
       this.destagedNs = nowNs;
       this.keepWritten();
@@ -278,12 +294,13 @@ export class Arm {
 
   private chooseCommand(nowNs: number): RequestSlot {
     const { queue, readAhead } = this;
-    if (readAhead.isActive) {
-      // A read of what is just coming under the head costs nothing.
-      const slot = queue.findRead(readAhead.firstBlock, readAhead.reach);
-      if (slot !== noSlot) return slot;
-    }
-    return queue.choose(nowNs);
+    const chosen = queue.choose(nowNs);
+    if (!readAhead.isActive || queue.isOverdue(nowNs)) return chosen;
+    // A read of what is just coming under the head costs nothing, unless another has waited too long for that.
+    const coming = queue.findRead(readAhead.firstBlock, readAhead.reach);
+    if (coming === noSlot || -queue.credit(coming, nowNs) > queue.chosenCost) return chosen;
+    queue.chosenNs = 0;
+    return coming;
   }
 
   private beginCommand(slot: RequestSlot, nowNs: number): void {
@@ -476,6 +493,7 @@ export class Arm {
     const { runs } = writeCache;
     this.readAhead.stop(nowNs);
     this.work = Work.destage;
+    this.yieldedSinceNs = Number.POSITIVE_INFINITY;
     this.runStart = runs.start[run];
     this.runEnd = runs.end[run];
     this.runPeriod = writeCache.periodOf(run);

@@ -46,8 +46,9 @@ export class Targets {
 
 export class MediaQueue {
   length = 0;
-  /** Positioning time of the command last chosen, ageing not counted. */
+  /** Positioning time of the command last chosen, and the same less what its waiting counts for. */
   chosenNs = 0;
+  chosenCost = 0;
 
   /** Commands by cylinder; within one, by arrival. */
   private readonly slots: Int32Array;
@@ -102,19 +103,40 @@ export class MediaQueue {
       if (policy.order === "fcfs" && slot !== this.oldest) continue;
       if (found === noSlot || block[slot] < block[found]) found = slot;
     }
-    this.chosenNs = 0;
     return found;
+  }
+
+  /** Whether a write waits that begins at `block`. */
+  hasWriteAt(block: number): boolean {
+    for (let i = 0; i < this.length; i++) {
+      const slot = this.slots[i];
+      if (this.targets.block[slot] === block && this.targets.isWrite[slot] === 1) return true;
+    }
+    return false;
   }
 
   /** The command to serve next; the queue must not be empty. */
   choose(nowNs: number): RequestSlot {
-    const { policy } = this;
+    const { order } = this.policy;
     let slot = this.oldest;
-    const isOverdue = policy.maximumWaitNs > 0 && nowNs - this.targets.queuedNs[slot] >= policy.maximumWaitNs;
-    if (policy.order === "sptf" && !isOverdue) return this.chooseNearest(nowNs);
-    if (policy.order === "elevator" && !isOverdue) slot = this.chooseNextInSweep();
+    if (!this.isOverdue(nowNs)) {
+      if (order === "sptf") return this.chooseNearest(nowNs);
+      if (order === "elevator") slot = this.chooseNextInSweep();
+    }
     this.chosenNs = this.positioningNs(slot, nowNs);
+    this.chosenCost = this.chosenNs - this.credit(slot, nowNs);
     return slot;
+  }
+
+  /** Whether the command that has waited longest must go first. */
+  isOverdue(nowNs: number): boolean {
+    const { maximumWaitNs } = this.policy;
+    return maximumWaitNs > 0 && nowNs - this.targets.queuedNs[this.oldest] >= maximumWaitNs;
+  }
+
+  /** What a command's waiting counts for, against positioning time. */
+  credit(slot: RequestSlot, nowNs: number): number {
+    return this.policy.ageing * (nowNs - this.targets.queuedNs[slot]);
   }
 
   private positioningNs(slot: RequestSlot, nowNs: number): number {
@@ -162,6 +184,7 @@ export class MediaQueue {
       }
     }
     this.chosenNs = bestNs;
+    this.chosenCost = bestCost;
     return best;
   }
 

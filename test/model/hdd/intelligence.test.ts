@@ -220,6 +220,33 @@ describe("write cache", () => {
     expect(drive.model.counters.destages).toBe(5);
   });
 
+  it.each([1, 4])("neither a stream of reads nor random writes starve the other (%d streams)", (streams) => {
+    const drive = new TestDrive(profileParameters("hdd-7200"), 2 ** 40);
+    const random = new Random(9, "test");
+    const next = Array.from({ length: streams }, (_, i) => i * 2 ** 37);
+    const done = Array(streams + 1).fill(0) as number[];
+    const ownerOf = new Map<number, number>();
+    const submit = (owner: number) => {
+      if (owner === streams) {
+        ownerOf.set(drive.submit("write", random.nextInteger(2 ** 28) * 4096, 4 * kiB), owner);
+      } else {
+        ownerOf.set(drive.submit("read", next[owner], 128 * kiB), owner);
+        next[owner] += 128 * kiB;
+      }
+    };
+    for (let owner = 0; owner <= streams; owner++) for (let i = 0; i < 4; i++) submit(owner);
+    while (drive.nowNs < 20e9) {
+      const owner = ownerOf.get(drive.waitForOne())!;
+      done[owner]++;
+      submit(owner);
+    }
+    for (let stream = 0; stream < streams; stream++) {
+      expect((done[stream] * 128 * kiB * 1e3) / drive.nowNs).toBeGreaterThan(3);
+    }
+    // More than the cache alone could take.
+    expect(done[streams]).toBeGreaterThan(600);
+  });
+
   it("uncached sequential writes lose no revolution as long as the next one is queued (5 %)", () => {
     const drive = new TestDrive(profileParameters("hdd-10k"), 2 ** 36, { writeCache: false });
     let next = 0;
