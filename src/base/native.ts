@@ -38,6 +38,8 @@ export interface NativeAddon {
   /** Linux only. */
   readonly Clock?: new (
     onDeadline: () => void,
+    /** How long before a deadline the event loop stops sleeping and turns until it is there. */
+    spinNs: number,
   ) => NativeClock;
   /** Throws an Error with the system's words when the address space cannot be had. */
   readonly SparseMemory: new (

@@ -1,9 +1,11 @@
 /**
  * What `serve` and `run` share: the options that describe a device, and their reading into a `DeviceSpec`.
  */
+import { availableParallelism } from "node:os";
 import { type Command, Option } from "commander";
 import { BlkError } from "../base/errors.js";
 import type { DeviceSpec } from "../device/host.js";
+import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
 import { loadProfile } from "../profile/load.js";
 
 export interface DeviceOptions {
@@ -17,6 +19,7 @@ export interface DeviceOptions {
   api?: string;
   stats?: boolean;
   record?: string;
+  timing: Timing | "auto";
 }
 
 /** A run repeats unless told otherwise: the same command line gives the same decisions. */
@@ -35,6 +38,11 @@ export function addDeviceOptions(command: Command): Command {
     .option("--api <unix:path>", "serve the control API on this Unix socket")
     .option("--record <file>", "record arrivals and completions, for blkforge simulate --trace")
     .option("--stats", "print counters, latency and lateness at exit")
+    .addOption(
+      new Option("--timing <mode>", "how to wait until a reply is due; auto: hybrid, with a single CPU sleep")
+        .choices(["auto", ...timings])
+        .default("auto"),
+    )
     .addOption(
       new Option("--log-level <level>", "how much to log to stderr").choices(logLevels).default("warn"),
     );
@@ -81,6 +89,7 @@ export function readDeviceSpec(profileName: string, options: DeviceOptions, list
     settings: options.set,
     record: options.record ?? null,
     listen,
+    timing: options.timing === "auto" ? defaultTiming(availableParallelism()) : options.timing,
     logLevel: options.logLevel,
   };
 }

@@ -8,6 +8,7 @@ import { Worker } from "node:worker_threads";
 import { BlkError } from "../base/errors.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { Profile } from "../profile/load.js";
+import type { Timing } from "./live-clock.js";
 import { makeCalls } from "./rpc.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
 import type { DeviceMethods } from "./worker.js";
@@ -29,6 +30,8 @@ export interface DeviceSpec {
   record: string | null;
   /** NBD URIs to listen on. */
   listen: string[];
+  /** How the device waits for the moment a reply is due. */
+  timing: Timing;
   logLevel: string;
 }
 
@@ -39,6 +42,7 @@ export interface DeviceDescription {
   sizeBytes: number;
   seed: number;
   isReadOnly: boolean;
+  timing: Timing;
   uris: string[];
 }
 

@@ -1,6 +1,7 @@
 /**
  * The real clock: power-on is its creation, and deadlines are met by a kernel timer (`native/clock.cc`), typically
- * 20 to 60 us late and never early. libuv's own timers count milliseconds and would be of no use here.
+ * 20 to 60 us late and never early. libuv's own timers count milliseconds and would be of no use here. How a deadline is
+ * waited for is the device's `timing`: see `spinNsOfTiming`.
  *
  * Where the native timer does not exist (elsewhere than on Linux) setTimeout stands in, up to 2 ms late; `resolutionNs`
  * tells which of the two it is, so that the server can say how exact it is.
@@ -15,6 +16,32 @@ const nsPerMillisecond = 1_000_000;
 /** The longest setTimeout can do; a later deadline is approached in steps. */
 const longestTimeoutMs = 2 ** 31 - 1;
 
+/** How a thread waits for a deadline. */
+export const timings = ["sleep", "hybrid", "spin"] as const;
+export type Timing = (typeof timings)[number];
+
+/**
+ * How long before its deadline a thread stops sleeping.
+ *
+ * sleep    never: late by what a wake-up takes, 20 to 100 us; costs nothing
+ * hybrid   80 us, within which nearly all wake-ups fall: late by a few us; costs up to 80 us of processor time a deadline
+ * spin     always awake while anything is due: late by a few us; costs a processor
+ */
+export function spinNsOfTiming(timing: Timing): number {
+  return { sleep: 0, hybrid: 80_000, spin: Number.MAX_SAFE_INTEGER }[timing];
+}
+
+/** A single processor is better spent on the client than on waiting. */
+export function defaultTiming(processors: number): Timing {
+  return processors > 1 ? "hybrid" : "sleep";
+}
+
+export interface LiveClockOptions {
+  timing?: Timing;
+  /** The addon; handed in by tests only. */
+  native?: Pick<NativeAddon, "Clock">;
+}
+
 export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
 
@@ -25,8 +52,7 @@ export class LiveClock implements Clock {
   /** The grain of deadlines: 1 ns with the native timer, 1 ms without. */
   readonly resolutionNs: number;
 
-  /** @param native the addon; handed in by tests only. */
-  constructor(native: Pick<NativeAddon, "Clock"> = loadNative()) {
+  constructor({ timing = "sleep", native = loadNative() }: LiveClockOptions = {}) {
     const fire = (): void => this.fire();
     let originNs: bigint;
     if (native.Clock === undefined) {
@@ -34,7 +60,7 @@ export class LiveClock implements Clock {
       this.resolutionNs = nsPerMillisecond;
       originNs = process.hrtime.bigint();
     } else {
-      const timer = new native.Clock(fire);
+      const timer = new native.Clock(fire, spinNsOfTiming(timing));
       this.timer = timer;
       this.resolutionNs = 1;
       originNs = timer.originNs;

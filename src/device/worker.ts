@@ -38,7 +38,7 @@ const log = pino(
   pino.destination({ dest: 2, sync: true }),
 );
 
-const clock = new LiveClock();
+const clock = new LiveClock({ timing: spec.timing });
 let device: Device;
 let faults: FaultSet;
 let store: Store;
@@ -100,7 +100,7 @@ async function start(): Promise<DeviceDescription> {
     server = new NbdServer({ exports: names.map((name) => ({ name, target: device })), logger: log });
     const uris: string[] = [];
     for (const address of addresses) uris.push(await server.listen(address));
-    log.info({ uris, seed: spec.seed }, "serving");
+    log.info({ uris, seed: spec.seed, timing: spec.timing }, "serving");
     return {
       name: spec.name,
       profile: profile.name,
@@ -108,6 +108,7 @@ async function start(): Promise<DeviceDescription> {
       sizeBytes,
       seed: spec.seed,
       isReadOnly: spec.isReadOnly,
+      timing: spec.timing,
       uris,
     };
   } catch (error) {

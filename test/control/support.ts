@@ -31,6 +31,7 @@ export function fakeDevice(name = "disk"): FakeDevice {
       sizeBytes: 2 ** 40,
       seed: 42,
       isReadOnly: false,
+      timing: "sleep" as const,
       uris: [],
     }),
     stats: async () => ({

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { LiveClock } from "../../src/device/live-clock.js";
+import { LiveClock, type LiveClockOptions } from "../../src/device/live-clock.js";
 import { VirtualClock } from "../../src/device/virtual-clock.js";
 
 const ms = 1e6;
@@ -27,12 +27,14 @@ function runModule(source: string): Promise<{ status: number; stdout: string; st
   });
 }
 
-describe.each([
-  ["the native timer", undefined],
-  ["setTimeout", withoutTimer],
-])("the live clock on %s", (_name, native) => {
+describe.each<[string, LiveClockOptions]>([
+  ["the native timer", {}],
+  ["the native timer, awake before the deadline", { timing: "hybrid" }],
+  ["the native timer, always awake", { timing: "spin" }],
+  ["setTimeout", { native: withoutTimer }],
+])("the live clock on %s", (_name, options) => {
   function liveClock(): LiveClock {
-    const clock = new LiveClock(native);
+    const clock = new LiveClock(options);
     onTestFinished(() => clock.close());
     return clock;
   }
