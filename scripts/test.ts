@@ -1,15 +1,15 @@
 /**
  * `npm test`: sets up what the tests need, runs every suite, and closes with one line over all of them.
  *
- * Suites: check (format, lint, types, dependency rule), unit (nothing needed), acceptance (real NBD clients), kernel
- * (a VM). Name some to run only these: `npm run test:unit`. A test that cannot run here says why and counts as skipped;
+ * Suites: check (format, lint, types, dependency rule), unit (nothing needed), validation (models against measured
+ * drives, and their memory), acceptance (real NBD clients), kernel (a VM). Name some to run only these: `npm run test:unit`. A test that cannot run here says why and counts as skipped;
  * in CI (`CI=true`) a missing component fails instead, since nobody would read the reason.
  */
 import { type SpawnSyncReturns, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { BlkError } from "../src/base/errors.js";
+import { BlkError, ExitCode } from "../src/base/errors.js";
 import { ensurePackages } from "../src/lab/packages.js";
 
 interface Tally {
@@ -19,7 +19,7 @@ interface Tally {
 }
 
 const root = resolve(import.meta.dirname, "..");
-const suites = ["check", "unit", "acceptance", "kernel"] as const;
+const suites = ["check", "unit", "validation", "acceptance", "kernel"] as const;
 type Suite = (typeof suites)[number];
 
 const chosen = process.argv.slice(2);
@@ -39,7 +39,7 @@ if (command("npx", ["tsc", "-p", "tsconfig.build.json"]).status !== 0) {
 await installClients();
 for (const suite of selected) {
   const startedMs = Date.now();
-  const tally = suite === "check" ? check() : runVitest(suite);
+  const tally = suite === "check" || suite === "validation" ? runScripts(suite) : runVitest(suite);
   const seconds = Math.round((Date.now() - startedMs) / 1000);
   console.log(`\n${suite}: ${describe(tally)} in ${seconds} s\n`);
   total.passed += tally.passed;
@@ -63,9 +63,24 @@ async function installClients(): Promise<void> {
   }
 }
 
-function check(): Tally {
-  const ok = command("npm", ["run", "--silent", "check"]).status === 0;
-  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 };
+/** Scripts that judge for themselves, each counted as one test. */
+function runScripts(suite: "check" | "validation"): Tally {
+  const scripts =
+    suite === "check"
+      ? [["check"]]
+      : [
+          ["validate:hdd", "--check"],
+          ["bench:hdd", "--check"],
+        ];
+  const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
+  for (const [name, ...args] of scripts) {
+    const { status } = command("npm", ["run", "--silent", name, "--", ...args]);
+    if (status === 0) tally.passed++;
+    // The measured traces are not part of the package; the script has said so.
+    else if (status === ExitCode.environment) tally.skipped++;
+    else tally.failed++;
+  }
+  return tally;
 }
 
 function runVitest(suite: Suite): Tally {

@@ -5,7 +5,8 @@
  * the next. The figure is the demerit (Ruemmler and Wilkes 1994; DiskSim 4, src/rms.c): the root mean square
  * horizontal distance between the distributions of measured and modelled service times, in % of the measured mean.
  *
- * extracted  the profile as it is: parameters extracted from the drive by others, none of them from the trace
+ * extracted  the profile as it is: parameters extracted from the drive by others, none of them from the trace, save one:
+ *            that the Atlas III reads ahead only after two sequential reads was seen in its trace
  * fitted     interface rate and command overheads fitted on the first half of the trace, scored on the second
  *
  * --data DIR  where the traces are (`atlas10k.trace` and so on); by default beside the repository
