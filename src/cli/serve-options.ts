@@ -1,9 +1,10 @@
 /**
  * What `serve` and `run` share: the options that describe a device, and their reading into a `DeviceSpec`.
  */
-import { availableParallelism } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { type Command, Option } from "commander";
 import { BlkError } from "../base/errors.js";
+import { parseSize } from "../base/units.js";
 import type { DeviceSpec } from "../device/host.js";
 import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
 import { loadProfile } from "../profile/load.js";
@@ -12,6 +13,7 @@ export interface DeviceOptions {
   name?: string;
   size?: string;
   file?: string;
+  memoryLimit?: string;
   readOnly?: boolean;
   seed: number;
   set: string[];
@@ -31,6 +33,10 @@ export function addDeviceOptions(command: Command): Command {
   return command
     .option("--size <size>", "capacity: 512, 10M, 2G, 1T (default: the profile's, or the file's)")
     .option("--file <path>", "keep the bytes in this raw image, created sparse if missing (default: memory)")
+    .option(
+      "--memory-limit <size>",
+      "memory the bytes may take; writes beyond fail with ENOSPC (default: 70 % of all)",
+    )
     .option("--read-only", "refuse writes")
     .option("--seed <n>", "seed of every random decision", readSeed, defaultSeed)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
@@ -46,6 +52,13 @@ export function addDeviceOptions(command: Command): Command {
     .addOption(
       new Option("--log-level <level>", "how much to log to stderr").choices(logLevels).default("warn"),
     );
+}
+
+/** A device that is written full ends in an error its client sees, rather than in the hands of the kernel's OOM killer. */
+function defaultMemoryLimitBytes(): number {
+  // Zero where no control group limits us.
+  const constrainedBytes = process.constrainedMemory() || Number.POSITIVE_INFINITY;
+  return Math.floor(0.7 * Math.min(totalmem(), constrainedBytes));
 }
 
 /** Collects a repeatable option. */
@@ -84,6 +97,8 @@ export function readDeviceSpec(profileName: string, options: DeviceOptions, list
     profile,
     isSizeGiven: options.size !== undefined,
     file: options.file ?? null,
+    memoryLimitBytes:
+      options.memoryLimit === undefined ? defaultMemoryLimitBytes() : parseSize(options.memoryLimit),
     isReadOnly: options.readOnly ?? false,
     seed: options.seed,
     settings: options.set,

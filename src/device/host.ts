@@ -22,6 +22,8 @@ export interface DeviceSpec {
   isSizeGiven: boolean;
   /** Raw image that holds the bytes; memory when null. */
   file: string | null;
+  /** Memory the bytes may take when there is no file; a write beyond it ends in `nospc`. */
+  memoryLimitBytes: number;
   isReadOnly: boolean;
   seed: number;
   /** `path=value` as given, for the recording's header. */

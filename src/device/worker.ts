@@ -122,7 +122,7 @@ async function start(): Promise<DeviceDescription> {
 
 function openStore(): Store {
   const { sizeBytes, logicalBlockBytes } = spec.profile;
-  if (spec.file === null) return new MemoryStore({ sizeBytes });
+  if (spec.file === null) return new MemoryStore({ sizeBytes, limitBytes: spec.memoryLimitBytes });
   return openFileStore({
     path: spec.file,
     sizeBytes,

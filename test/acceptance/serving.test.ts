@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { blkforge, scratchDirectory, serve, succeed } from "../support/blkforge.js";
+import { blkforge, command, scratchDirectory, serve, succeed } from "../support/blkforge.js";
 import { describeWith } from "../support/requires.js";
 
 const mebibyte = 1 << 20;
@@ -139,4 +139,13 @@ test("blkforge run serves on a socket of its own that is gone afterwards", async
   const socketPath = /socket=(.*)$/m.exec(stdout)?.[1] ?? "";
   expect(socketPath).not.toBe("");
   expect(existsSync(dirname(socketPath))).toBe(false);
+});
+
+describeWith(["qemu-io"], "a device in memory", () => {
+  test("that may take no more answers ENOSPC, and goes on serving", async () => {
+    const server = await serve(["instant", "--size", "1G", "--memory-limit", "1M"]);
+    const full = await command("qemu-io", ["-f", "raw", "-c", "write 0 2M", server.uri]);
+    expect(full.stdout + full.stderr).toMatch(/No space left/);
+    await succeed("qemu-io", ["-f", "raw", "-c", "write -P 3 0 64k", "-c", "read -P 3 0 64k", server.uri]);
+  });
 });
