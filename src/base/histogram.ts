@@ -12,6 +12,12 @@ const subBucketBits = 6;
 const maximumExponent = 42;
 const bucketCount = (maximumExponent - subBucketBits + 1) * subBuckets;
 
+/** By exponent, one over the width of its buckets: powers of two, so multiplying is exact, and cheaper than computing them. */
+const reciprocalWidths = Float64Array.from(
+  { length: maximumExponent },
+  (_, exponent) => 2 ** (subBucketBits - exponent),
+);
+
 /** Float64 slots: count, sum, sum of squares, minimum, maximum, then the buckets. */
 const header = 5;
 
@@ -110,7 +116,7 @@ function bucketIndex(value: number): number {
   if (value >= 2 ** maximumExponent) return bucketCount - 1;
   // floor(log2): exact for 32-bit integers by clz32, and above them after a division by 2^20.
   const exponent = value < 4294967296 ? 31 - Math.clz32(value) : 51 - Math.clz32(Math.floor(value / 1048576));
-  const sub = Math.floor(value / 2 ** (exponent - subBucketBits)) - subBuckets;
+  const sub = Math.floor(value * reciprocalWidths[exponent]) - subBuckets;
   return (exponent - subBucketBits + 1) * subBuckets + sub;
 }
 
