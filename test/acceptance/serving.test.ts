@@ -124,6 +124,27 @@ describeWith(["nbdcopy"], "faults on a running server", () => {
   });
 });
 
+describeWith(["nbdcopy"], "a stop", () => {
+  test("waits for what is in flight, and a second signal ends it at once", async () => {
+    const directory = scratchDirectory();
+    const apiPath = join(directory, "api.sock");
+    const api = `unix:${apiPath}`;
+    const server = await serve(["fixed", "--set", "latency=8s", "--size", "1M", "--api", api]);
+    const copy = succeed("nbdcopy", [server.uri, join(directory, "out")]).catch(() => "failed");
+    await expect
+      .poll(async () => JSON.parse((await blkforge(["stats", "--json", "--api", api])).stdout).inFlight, {
+        timeout: 20_000,
+      })
+      .toBeGreaterThan(0);
+    server.process.kill("SIGTERM");
+    // The API goes first; the reads are due in seconds.
+    await expect.poll(() => existsSync(apiPath), { timeout: 20_000 }).toBe(false);
+    expect(server.process.exitCode).toBe(null);
+    expect(await server.stop("SIGTERM")).toBe(143);
+    await copy;
+  });
+});
+
 test("blkforge run serves on a socket of its own that is gone afterwards", async () => {
   const { status, stdout } = await blkforge([
     "run",
