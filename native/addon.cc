@@ -8,12 +8,14 @@
 
 #include "clock.h"
 #include "file.h"
+#include "netlink.h"
 #include "sparse-memory.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportClock(env, exports);
   ExportSparseMemory(env, exports);
   ExportFile(env, exports);
+  ExportNetlink(env, exports);
   return exports;
 }
 

@@ -34,6 +34,17 @@ export interface NativeSparseMemory {
   close(): void;
 }
 
+/** A generic netlink socket. Keeps the process alive until it is closed. */
+export interface NativeNetlinkSocket {
+  /** Errno. */
+  joinGroup(group: number): number;
+  /** Errno; the kernel has carried the command out when this returns. */
+  send(message: Uint8Array): number;
+  /** The same on another thread; `done` is called with the errno. */
+  sendInBackground(message: Uint8Array, done: (errno: number) => void): void;
+  close(): void;
+}
+
 export interface NativeAddon {
   /** Linux only. */
   readonly Clock?: new (
@@ -52,6 +63,12 @@ export interface NativeAddon {
   readonly seekFile?: (fd: number, offsetBytes: number, forData: boolean) => number;
   /** Linux only. */
   readonly punchHole?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
+  /** Linux only. Throws an Error with the system's words when there is no netlink. */
+  readonly NetlinkSocket?: new (
+    onDatagram: (datagram: Buffer) => void,
+  ) => NativeNetlinkSocket;
+  /** Linux only. Fills in the two ends of a connected pair of Unix stream sockets. */
+  readonly socketPair?: (ends: Int32Array) => number;
   /** Linux only. */
   readonly zeroRange?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
 }
