@@ -23,6 +23,8 @@ export interface NativeSparseMemory {
   write(offsetBytes: number, source: Uint8Array): void;
   /** Makes the range zero and gives whole pages back. */
   discard(offsetBytes: number, lengthBytes: number): void;
+  /** Makes it larger; what is new is a hole. Errno. Not while another thread is in it: the bytes may move. */
+  grow(sizeBytes: number): number;
   /** Makes the range zero and counts all its pages as held. */
   reserve(offsetBytes: number, lengthBytes: number): void;
   allocatedBytes(): number;
@@ -69,6 +71,8 @@ export interface NativeAddon {
   ) => NativeNetlinkSocket;
   /** Linux only. Fills in the two ends of a connected pair of Unix stream sockets. */
   readonly socketPair?: (ends: Int32Array) => number;
+  /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */
+  readonly markIoFlusher?: () => number;
   /** Linux only. */
   readonly zeroRange?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
 }

@@ -1,0 +1,115 @@
+/**
+ * `blkforge attach` in front of a real kernel: netlink instead of nbd-client, and what becomes of the device and its
+ * users when things end well and when they do not.
+ *
+ * The guest serves nothing by itself; each test attaches in its script. One boot carries several checks, since a boot
+ * costs more than all of them.
+ */
+import { expect, test } from "vitest";
+import { inGuest } from "../support/lab.js";
+import { describeWith } from "../support/requires.js";
+
+/** Shell functions for the guest's scripts. Deadlines are the host's: see guest-init.ts. */
+const helpers = `
+export BLKFORGE_API=unix:/run/api.sock
+# start LOG ARGUMENT...: attaches in the background and waits for "ready"; its pid is in $server, the device in $DEV.
+start() {
+  log=$1; shift
+  blkforge attach "$@" >$log 2>$log.err & server=$!
+  until grep -q ^ready $log; do
+    kill -0 $server 2>/dev/null || { cat $log.err >&2; return 1; }
+    usleep 50000
+  done
+  DEV=$(head -n 1 $log)
+}
+# stop: Ctrl-C, and the exit status.
+stop() { kill -INT $server; wait $server; }
+until_line() { until grep -q "$1" "$2"; do usleep 50000; done; }
+no_process_is_stuck() { ! grep -l "^State:.*D (disk" /proc/[0-9]*/status 2>/dev/null; }
+`;
+
+function guest(script: string, { cpus = 2 } = {}) {
+  return inGuest(`${helpers}\n${script}`, { withBlkforge: true, time: "virtual", cpus });
+}
+
+describeWith(["qemu-system-x86_64"], "blkforge attach", () => {
+  test("a device is attached, used, resized and detached, and refuses to go while it is held", async () => {
+    const { stdout } = await guest(
+      `blkforge doctor --for attach --json > /tmp/doctor || { cat /tmp/doctor; exit 1; }
+      start /tmp/a instant --size 256M --connections 2 --scheduler mq-deadline --read-ahead 64K --api $BLKFORGE_API
+      queue=/sys/block/\${DEV#/dev/}/queue
+      echo path $DEV
+      echo size $(blockdev --getsize64 $DEV)
+      echo queues $(ls /sys/block/\${DEV#/dev/}/mq | wc -l)
+      echo scheduler $(cat $queue/scheduler)
+      echo ahead $(cat $queue/read_ahead_kb)
+      echo cache $(cat $queue/write_cache)
+      echo fua $(cat $queue/fua)
+      echo blocks $(cat $queue/logical_block_size)
+      test $(cat /sys/block/\${DEV#/dev/}/pid) = $server && echo pid is the server
+      fio --name=v --filename=$DEV --rw=randwrite --bs=4k --size=8m --ioengine=libaio --iodepth=32 --direct=1 \\
+          --verify=crc32c --do_verify=1 --verify_fatal=1 --minimal >/dev/null && echo verified
+
+      mkfs.ext4 -q -F $DEV
+      mount $DEV /mnt
+      echo kept > /mnt/file
+      blkforge resize 512M
+      echo grown $(blockdev --getsize64 $DEV)
+      dd if=/dev/zero of=$DEV bs=4k count=1 seek=131071 oflag=direct 2>/dev/null && echo end is writable
+      blkforge resize 128M 2>&1 || echo shrinking refused
+      fails() { if "$@" 2>/tmp/said; then echo passed; else cat /tmp/said; fi; }
+      fails blkforge detach $DEV
+      kill -INT $server
+      until_line "stays attached" /tmp/a.err
+      cat /mnt/file
+      umount /mnt
+      exec 9<$DEV
+      fails blkforge detach $DEV
+      exec 9<&-
+      stop; echo status $?
+      echo gone $(cat /sys/block/\${DEV#/dev/}/size)
+      test ! -e /sys/block/\${DEV#/dev/}/pid && echo free
+
+      start /tmp/b hdd-7200 --size 1G --nbd /dev/nbd5
+      echo second $DEV rotational $(cat /sys/block/nbd5/queue/rotational)
+      fails blkforge attach instant --size 1M --nbd /dev/nbd5
+      mkfs.ext4 -q -F $DEV
+      mount $DEV /mnt
+      kill -INT $server
+      until_line "stays attached" /tmp/b.err
+      stop; echo forced $?
+      dd if=$DEV of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || echo cable is pulled
+      umount -l /mnt
+
+      start /tmp/c instant --size 64M --nbd /dev/nbd6
+      blkforge detach $DEV
+      wait $server; echo detached by another $?`,
+      { cpus: 2 },
+    );
+    const lines = stdout.split("\n");
+    expect(lines).toContain("path /dev/nbd0");
+    expect(lines).toContain(`size ${2 ** 28}`);
+    expect(lines).toContain("queues 2");
+    expect(stdout).toMatch(/^scheduler .*\[mq-deadline\]/m);
+    expect(lines).toContain("ahead 64");
+    expect(lines).toContain("cache write back");
+    expect(lines).toContain("fua 1");
+    expect(lines).toContain("blocks 512");
+    expect(lines).toContain("pid is the server");
+    expect(lines).toContain("verified");
+    expect(lines).toContain(`grown ${2 ** 29}`);
+    expect(lines).toContain("end is writable");
+    expect(stdout).toContain("a device in use only grows");
+    expect(stdout).toMatch(/BLK_E_DEVICE_BUSY {2}\/dev\/nbd0 is still mounted on \/mnt/);
+    expect(lines).toContain("kept");
+    expect(stdout).toMatch(/\/dev\/nbd0 is still open in .*\(pid \d+\)/);
+    expect(lines).toContain("status 0");
+    expect(lines).toContain("gone 0");
+    expect(lines).toContain("free");
+    expect(lines).toContain("second /dev/nbd5 rotational 1");
+    expect(stdout).toMatch(/BLK_E_DEVICE_BUSY {2}\/dev\/nbd5 is in use already/);
+    expect(lines).toContain("forced 0");
+    expect(lines).toContain("cable is pulled");
+    expect(lines).toContain("detached by another 0");
+  });
+});
