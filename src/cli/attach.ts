@@ -125,7 +125,7 @@ async function serveUntilDetached(
         device.ended.then(() => "detached" as const),
       ]);
       if (event === "detached") {
-        attachment.close();
+        await attachment.close();
         return;
       }
       try {

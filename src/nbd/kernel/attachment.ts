@@ -14,6 +14,7 @@ import type { NbdLogger } from "../logger.js";
 import { applySettings, devicePath, type QueueSettings, waitUntilUsable } from "./block-device.js";
 import { detachDevice } from "./detach.js";
 import { NbdDriver } from "./nbd-driver.js";
+import { Watchdog } from "./watchdog.js";
 
 /** How a connection ended: whether the kernel took its leave. */
 export interface LinkEnd {
@@ -68,6 +69,16 @@ const firstPauseMs = 20;
 const longestPauseMs = 1_000;
 const quietMs = 5_000;
 
+interface AttachmentParts {
+  driver: NbdDriver;
+  watchdog: Watchdog;
+  index: number;
+  links: KernelLinkSource;
+  connections: number;
+  deaths: LinkDeaths;
+  log: NbdLogger;
+}
+
 export class KernelAttachment {
   /** Such as "/dev/nbd0". */
   readonly device: string;
@@ -80,15 +91,23 @@ export class KernelAttachment {
   private pauseMs = firstPauseMs;
   private lastRepairMs = Number.NEGATIVE_INFINITY;
 
-  private constructor(
-    private readonly driver: NbdDriver,
-    private readonly index: number,
-    private readonly links: KernelLinkSource,
-    private readonly connections: number,
-    private readonly deaths: LinkDeaths,
-    private readonly log: NbdLogger,
-  ) {
-    this.device = devicePath(index);
+  private readonly driver: NbdDriver;
+  private readonly watchdog: Watchdog;
+  private readonly index: number;
+  private readonly links: KernelLinkSource;
+  private readonly connections: number;
+  private readonly deaths: LinkDeaths;
+  private readonly log: NbdLogger;
+
+  private constructor(parts: AttachmentParts) {
+    this.driver = parts.driver;
+    this.watchdog = parts.watchdog;
+    this.index = parts.index;
+    this.links = parts.links;
+    this.connections = parts.connections;
+    this.deaths = parts.deaths;
+    this.log = parts.log;
+    this.device = devicePath(this.index);
     this.ended = this.keepConnected();
     // Who does not wait for it is told by the end of the device itself.
     this.ended.catch(() => {});
@@ -122,14 +141,25 @@ export class KernelAttachment {
           sockets,
         }),
       );
+      let watchdog: Watchdog | null = null;
       try {
+        watchdog = await Watchdog.start(index);
         await waitUntilUsable(index, sizeBytes);
         applySettings(index, options);
       } catch (error) {
         await driver.disconnect(index);
+        await watchdog?.dismiss();
         throw error;
       }
-      return new KernelAttachment(driver, index, links, options.connections, deaths, log);
+      return new KernelAttachment({
+        driver,
+        watchdog,
+        index,
+        links,
+        deaths,
+        log,
+        connections: options.connections,
+      });
     } catch (error) {
       driver.close();
       throw error;
@@ -151,7 +181,7 @@ export class KernelAttachment {
     this.isDetaching = true;
     try {
       const holders = await detachDevice(this.driver, this.index, isForced);
-      this.driver.close();
+      await this.close();
       return holders;
     } catch (error) {
       this.isDetaching = false;
@@ -160,8 +190,9 @@ export class KernelAttachment {
   }
 
   /** Ends the conversation with the driver, for a device that somebody else has detached. */
-  close(): void {
+  async close(): Promise<void> {
     this.isDetaching = true;
+    await this.watchdog.dismiss();
     this.driver.close();
   }
 
