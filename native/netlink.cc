@@ -153,7 +153,6 @@ class NetlinkSocket : public Napi::ObjectWrap<NetlinkSocket> {
   static void OnReadable(uv_poll_t* poll, int, int) {
     auto* watch = static_cast<Watch*>(poll->data);
     NetlinkSocket* self = watch->socket;
-    Napi::Env env = self->Env();
     // The callback may close the socket.
     while (self->watch_ == watch) {
       sockaddr_nl sender{};
@@ -165,10 +164,24 @@ class NetlinkSocket : public Napi::ObjectWrap<NetlinkSocket> {
       if (length < 0) return;
       // Any process may send to any netlink socket; only the kernel is believed.
       if (sender.nl_pid != 0) continue;
-      Napi::HandleScope scope(env);
-      auto bytes = Napi::Buffer<uint8_t>::Copy(env, self->datagram_.data(), static_cast<size_t>(length));
-      self->on_datagram_.MakeCallback(env.Global(), {bytes}, self->context_);
+      self->CallOnDatagram(static_cast<size_t>(length));
     }
+  }
+
+  /** By Node-API itself: napi.h would end the process when the callback fails because its worker is being terminated. */
+  void CallOnDatagram(size_t length) {
+    napi_env env = Env();
+    Napi::HandleScope scope(env);
+    napi_value global;
+    napi_get_global(env, &global);
+    napi_value bytes;
+    if (napi_create_buffer_copy(env, length, datagram_.data(), nullptr, &bytes) != napi_ok) return;
+    // Runs microtasks afterwards, as the event loop does after each of its own callbacks.
+    napi_status status = napi_make_callback(env, context_, global, on_datagram_.Value(), 1, &bytes, nullptr);
+    if (status != napi_pending_exception) return;
+    // No JavaScript is below to catch what was thrown.
+    napi_value exception;
+    if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
   }
 
   static void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) {
