@@ -16,11 +16,11 @@ export BLKFORGE_API=unix:/run/api.sock
 start() {
   log=$1; shift
   blkforge attach "$@" >$log 2>$log.err & server=$!
-  until grep -q ^ready $log; do
+  until grep -q ready $log; do
     kill -0 $server 2>/dev/null || { cat $log.err >&2; return 1; }
     usleep 50000
   done
-  DEV=$(head -n 1 $log)
+  DEV=$(grep -oE '/dev/nbd[0-9]+' $log)
 }
 # stop: Ctrl-C, and the exit status.
 stop() { kill -INT $server; wait $server; }
@@ -86,7 +86,10 @@ describeWith(["qemu-system-x86_64"], "blkforge attach", () => {
       dd if=$DEV of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || echo cable is pulled
       umount -l /mnt
 
-      start /tmp/c instant --size 64M --nbd /dev/nbd6
+      fails blkforge attach instant --size 1M --nbd /dev/nbd6 --scheduler elevator
+      test ! -e /sys/block/nbd6/pid && echo half a start is undone
+
+      start /tmp/c instant --size 64M --nbd /dev/nbd6 --json
       blkforge detach $DEV
       wait $server; echo detached by another $?`,
       { cpus: 2 },
@@ -115,6 +118,8 @@ describeWith(["qemu-system-x86_64"], "blkforge attach", () => {
     expect(stdout).toMatch(/BLK_E_DEVICE_BUSY {2}\/dev\/nbd5 is in use already/);
     expect(lines).toContain("forced 0");
     expect(lines).toContain("cable is pulled");
+    expect(stdout).toContain('this kernel has no I/O scheduler "elevator" for /dev/nbd6');
+    expect(lines).toContain("half a start is undone");
     expect(lines).toContain("detached by another 0");
   });
 
