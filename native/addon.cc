@@ -8,12 +8,16 @@
 
 #include "clock.h"
 #include "file.h"
+#include "netlink.h"
 #include "sparse-memory.h"
+#include "thread.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportClock(env, exports);
   ExportSparseMemory(env, exports);
   ExportFile(env, exports);
+  ExportNetlink(env, exports);
+  ExportThread(env, exports);
   return exports;
 }
 

@@ -60,6 +60,26 @@ int SparseMemory::Map(uint64_t size) {
   return 0;
 }
 
+int SparseMemory::Grow(uint64_t size) {
+#ifdef __linux__
+  // Past the old end everything is zero, in its last page too: nobody can have written there.
+  uint64_t mapped_bytes = RoundUp(size, page_bytes_);
+  uint64_t bitmap_bytes = RoundUp(mapped_bytes / page_bytes_, kBitsPerWord) / 8;
+  void* bits = mremap(bits_, bitmap_bytes_, bitmap_bytes, MREMAP_MAYMOVE);
+  if (bits == MAP_FAILED) return errno;
+  bits_ = static_cast<std::atomic<uint64_t>*>(bits);
+  bitmap_bytes_ = bitmap_bytes;
+  void* bytes = mremap(bytes_, mapped_bytes_, mapped_bytes, MREMAP_MAYMOVE);
+  if (bytes == MAP_FAILED) return errno;
+  bytes_ = static_cast<uint8_t*>(bytes);
+  mapped_bytes_ = mapped_bytes;
+  size_ = size;
+  return 0;
+#else
+  return size == size_ ? 0 : ENOTSUP;
+#endif
+}
+
 SparseMemory::~SparseMemory() {
   if (bytes_ != nullptr) munmap(bytes_, mapped_bytes_);
   if (bits_ != nullptr) munmap(bits_, bitmap_bytes_);
@@ -203,6 +223,7 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
                            InstanceMethod<&Self::Write>("write"),
                            InstanceMethod<&Self::Discard>("discard"),
                            InstanceMethod<&Self::Reserve>("reserve"),
+                           InstanceMethod<&Self::Grow>("grow"),
                            InstanceMethod<&Self::AllocatedBytes>("allocatedBytes"),
                            InstanceMethod<&Self::HoleBytes>("holeBytes"),
                            InstanceMethod<&Self::IsAllocated>("isAllocated"),
@@ -279,6 +300,13 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
     if (IsWithin(info, offset, length)) {
       memory_->Reserve(static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
     }
+  }
+
+  /** grow(sizeBytes): 0 or an errno. */
+  Napi::Value Grow(const Napi::CallbackInfo& info) {
+    double size = Double(info, 0);
+    bool is_growth = memory_ != nullptr && size >= static_cast<double>(memory_->size()) && size <= kLargest;
+    return Napi::Number::New(info.Env(), is_growth ? memory_->Grow(static_cast<uint64_t>(size)) : EINVAL);
   }
 
   Napi::Value AllocatedBytes(const Napi::CallbackInfo& info) {

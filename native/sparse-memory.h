@@ -22,6 +22,12 @@ class SparseMemory {
   /** Maps `size` bytes. Returns 0, or the errno of what was refused. */
   int Map(uint64_t size);
 
+  /**
+   * Grows to `size` bytes; what is new is a hole. Returns 0, or the errno of what was refused. The one method that must
+   * not run while another thread is in any other: the bytes may move.
+   */
+  int Grow(uint64_t size);
+
   uint64_t size() const { return size_; }
   uint64_t page_bytes() const { return page_bytes_; }
 

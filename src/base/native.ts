@@ -23,6 +23,8 @@ export interface NativeSparseMemory {
   write(offsetBytes: number, source: Uint8Array): void;
   /** Makes the range zero and gives whole pages back. */
   discard(offsetBytes: number, lengthBytes: number): void;
+  /** Makes it larger; what is new is a hole. Errno. Not while another thread is in it: the bytes may move. */
+  grow(sizeBytes: number): number;
   /** Makes the range zero and counts all its pages as held. */
   reserve(offsetBytes: number, lengthBytes: number): void;
   allocatedBytes(): number;
@@ -31,6 +33,17 @@ export interface NativeSparseMemory {
   isAllocated(offsetBytes: number): boolean;
   /** Where the run of held pages, or of holes, around `offsetBytes` ends; at most `endBytes`. */
   extentEnd(offsetBytes: number, endBytes: number): number;
+  close(): void;
+}
+
+/** A generic netlink socket. Keeps the process alive until it is closed. */
+export interface NativeNetlinkSocket {
+  /** Errno. */
+  joinGroup(group: number): number;
+  /** Errno; the kernel has carried the command out when this returns. */
+  send(message: Uint8Array): number;
+  /** The same on another thread; `done` is called with the errno. */
+  sendInBackground(message: Uint8Array, done: (errno: number) => void): void;
   close(): void;
 }
 
@@ -52,6 +65,14 @@ export interface NativeAddon {
   readonly seekFile?: (fd: number, offsetBytes: number, forData: boolean) => number;
   /** Linux only. */
   readonly punchHole?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
+  /** Linux only. Throws an Error with the system's words when there is no netlink. */
+  readonly NetlinkSocket?: new (
+    onDatagram: (datagram: Buffer) => void,
+  ) => NativeNetlinkSocket;
+  /** Linux only. Fills in the two ends of a connected pair of Unix stream sockets. */
+  readonly socketPair?: (ends: Int32Array) => number;
+  /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */
+  readonly markIoFlusher?: () => number;
   /** Linux only. */
   readonly zeroRange?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
 }

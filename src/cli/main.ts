@@ -20,6 +20,16 @@ const commands: Record<string, Entry> = {
     summary: "serve a device for one command, and pass on its exit status",
     load: () => import("./run.js"),
   },
+  attach: {
+    summary: "serve a device and attach it to this machine's kernel",
+    load: () => import("./attach.js"),
+  },
+  detach: { summary: "detach a device from this machine's kernel", load: () => import("./detach.js") },
+  resize: { summary: "make a running device larger", load: () => import("./resize.js") },
+  doctor: {
+    summary: "say what this machine lacks for each way of use, and what mends it",
+    load: () => import("./doctor.js"),
+  },
   profiles: { summary: "list device profiles, or show one", load: () => import("./profiles.js") },
   simulate: {
     summary: "run a workload or a trace through a model in virtual time",

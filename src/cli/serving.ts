@@ -9,14 +9,22 @@ export interface Serving {
   close(): Promise<void>;
 }
 
-/** Starts the device and, when asked for, its API. Half a start is undone. */
-export async function startServing(spec: DeviceSpec, options: DeviceOptions): Promise<Serving> {
+/**
+ * Starts the device and, when asked for, its API. Half a start is undone.
+ *
+ * @param onResized called when the API has made the device larger
+ */
+export async function startServing(
+  spec: DeviceSpec,
+  options: DeviceOptions,
+  onResized?: (sizeBytes: number) => Promise<void>,
+): Promise<Serving> {
   const device = await startDevice(spec);
   if (options.api === undefined) return { device, close: () => device.close() };
   try {
     const { listenApi } = await import("../control/listen.js");
     const { deviceControl } = await import("../control/device-control.js");
-    const api = await listenApi(options.api, [deviceControl(device)]);
+    const api = await listenApi(options.api, [deviceControl(device, onResized)]);
     return {
       device,
       close: async () => {

@@ -5,6 +5,7 @@
  *     GET    /faults/kinds                              kinds of faults, their options, what a host sees
  *     GET    /devices                                   devices served
  *     GET    /devices/{device}                          one of them
+ *     PATCH  /devices/{device}                          makes it larger: {size: "2G"} or bytes
  *     GET    /devices/{device}/stats                    counters, latency, lateness
  *     GET    /devices/{device}/faults                   faults that are set, with what they did
  *     POST   /devices/{device}/faults                   sets a fault: {kind, name?, trigger?, options?}
@@ -21,6 +22,7 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { BlkError } from "../base/errors.js";
+import { parseSize } from "../base/units.js";
 import { describeFaultKinds } from "../fault/kinds.js";
 import type { FaultSpec } from "../fault/set.js";
 import type { DeviceControl } from "./control.js";
@@ -60,6 +62,10 @@ export function createApi({ version, devices }: ApiOptions): Hono {
   });
   app.get("/devices/:device", async (context) => {
     return context.json({ schemaVersion, device: await deviceOf(context).describe() });
+  });
+  app.patch("/devices/:device", async (context) => {
+    const sizeBytes = readSize(await readJson(context));
+    return context.json({ schemaVersion, device: await deviceOf(context).resize(sizeBytes) });
   });
   app.get("/devices/:device/stats", async (context) => context.json(await deviceOf(context).stats()));
 
@@ -125,6 +131,21 @@ async function readJson(context: Context): Promise<unknown> {
       'Send an object such as {"kind": "error", "trigger": {"ops": ["flush"]}}',
     );
   }
+}
+
+/** @throws BlkError BLK_E_USAGE, BLK_E_SIZE */
+function readSize(body: unknown): number {
+  const fields = typeof body === "object" && body !== null ? Object.entries(body) : [];
+  const [[name, size] = []] = fields;
+  if (fields.length === 1 && name === "size") {
+    if (typeof size === "number" && Number.isSafeInteger(size) && size > 0) return size;
+    if (typeof size === "string") return parseSize(size);
+  }
+  throw new BlkError(
+    "BLK_E_USAGE",
+    `a device cannot be changed to ${JSON.stringify(body)}`,
+    'Only its size can be changed: {"size": "2G"}, or a number of bytes',
+  );
 }
 
 function answerTooLarge(context: Context): Response {

@@ -23,7 +23,7 @@ const answerTimeoutMs = 10_000;
 /** The largest answer is the list of 64 faults with 64 ranges each, well under this. */
 const maximumAnswerBytes = 16 * 2 ** 20;
 
-type Method = "GET" | "POST" | "DELETE";
+type Method = "GET" | "POST" | "PATCH" | "DELETE";
 
 export class ControlClient {
   private readonly path: string;
@@ -72,6 +72,8 @@ export class ControlClient {
       name,
       describe: async () => (await this.call<{ device: DeviceDescription }>("GET", base)).device,
       stats: async () => withNaN(await this.call<StatsReport>("GET", `${base}/stats`)),
+      resize: async (sizeBytes) =>
+        (await this.call<{ device: DeviceDescription }>("PATCH", base, { size: sizeBytes })).device,
       faults: {
         add: (spec) => oneFault("POST", `${base}/faults`, spec),
         list: async () => (await this.call<{ faults: FaultReport[] }>("GET", `${base}/faults`)).faults,

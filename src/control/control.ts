@@ -12,6 +12,8 @@ export interface DeviceControl {
   readonly name: string;
   describe(): Promise<DeviceDescription>;
   stats(): Promise<StatsReport>;
+  /** Grows the device, in the eyes of a kernel that has attached it as well; answers with what it is now. */
+  resize(sizeBytes: number): Promise<DeviceDescription>;
   readonly faults: FaultControl;
 }
 

@@ -3,12 +3,20 @@ import type { DeviceHandle } from "../device/host.js";
 import type { DeviceControl } from "./control.js";
 import { schemaVersion } from "./stats-shape.js";
 
-export function deviceControl(device: DeviceHandle): DeviceControl {
+/** @param onResized tells who else has to know the new size, a kernel for example */
+export function deviceControl(
+  device: DeviceHandle,
+  onResized: (sizeBytes: number) => Promise<void> = async () => {},
+): DeviceControl {
   const { name, seed } = device.description;
   return {
     name,
     describe: async () => device.description,
     stats: async () => ({ schemaVersion, device: name, seed, ...(await device.report()) }),
+    resize: async (sizeBytes) => {
+      await onResized(await device.resize(sizeBytes));
+      return device.description;
+    },
     faults: device.faults,
   };
 }

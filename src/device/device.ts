@@ -13,9 +13,11 @@
  * Everything here runs on one thread and nothing is allocated per request.
  */
 import { assert } from "../base/assert.js";
+import { BlkError } from "../base/errors.js";
 import { Flag, Op, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { BlockTarget, RequestOwner } from "../base/target.js";
+import { formatSize } from "../base/units.js";
 import type { FaultSet } from "../fault/set.js";
 import { EventHeap } from "../model/event-heap.js";
 import type { CompletionSink, Model } from "../model/model.js";
@@ -59,7 +61,7 @@ const notHeld = -1;
 export class Device implements BlockTarget, CompletionSink {
   readonly name: string;
   readonly description: string;
-  readonly sizeBytes: number;
+  sizeBytes: number;
   readonly minimumBlockBytes = 1;
   readonly preferredBlockBytes: number;
   readonly isReadOnly: boolean;
@@ -214,6 +216,33 @@ export class Device implements BlockTarget, CompletionSink {
       else this.holder[slot] = notHeld;
     }
     this.pump();
+  }
+
+  /**
+   * Makes the device larger while requests flow.
+   *
+   * @throws BlkError BLK_E_SIZE when the hardware modelled cannot grow; what the store says when it has no room.
+   */
+  grow(sizeBytes: number): void {
+    const { store, model } = this;
+    if (store.grow === undefined || model.grow === undefined) {
+      throw new BlkError(
+        "BLK_E_SIZE",
+        `"${this.name}" has its capacity for life, as the hardware it models`,
+        "Serve it anew with another --size; instant and fixed devices can grow while they are in use",
+      );
+    }
+    if (sizeBytes < this.sizeBytes) {
+      throw new BlkError(
+        "BLK_E_SIZE",
+        `${formatSize(sizeBytes)} is less than the ${formatSize(this.sizeBytes)} "${this.name}" has; a device in use only grows`,
+        "Serve it anew with another --size",
+      );
+    }
+    store.grow(sizeBytes);
+    model.grow(sizeBytes);
+    this.faults.grow(sizeBytes);
+    this.sizeBytes = sizeBytes;
   }
 
   /** Requests a hang keeps from completing. */

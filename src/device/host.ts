@@ -7,6 +7,7 @@
 import { Worker } from "node:worker_threads";
 import { BlkError } from "../base/errors.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
+import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
 import type { Profile } from "../profile/load.js";
 import type { Timing } from "./live-clock.js";
 import { makeCalls } from "./rpc.js";
@@ -58,6 +59,10 @@ export interface DeviceHandle {
   readonly description: DeviceDescription;
   counters(): DeviceCounters;
   report(): Promise<DeviceReport>;
+  /** Grows the device; clients learn of it when they connect anew, the kernel when it is told. Answers with the size. */
+  resize(sizeBytes: number): Promise<number>;
+  /** Its connections to the kernel's NBD client. */
+  readonly kernelLinks: KernelLinkSource;
   faults: {
     add(spec: FaultSpec): Promise<FaultReport>;
     list(): Promise<FaultReport[]>;
@@ -131,10 +136,21 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
     throw error;
   }
   return {
-    description,
+    get description() {
+      return description;
+    },
     ended,
     counters: () => stats.read(),
     report: async () => ({ ...stats.read(), ...(await call("report")) }),
+    resize: async (wantedBytes) => {
+      const sizeBytes = await call("resize", wantedBytes);
+      description = { ...description, sizeBytes };
+      return sizeBytes;
+    },
+    kernelLinks: {
+      open: (wanted) => call("openKernelLinks", wanted),
+      nextEnd: () => call("nextKernelLinkEnd"),
+    },
     faults: {
       add: (fault) => call("addFault", fault),
       list: () => call("listFaults"),

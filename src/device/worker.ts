@@ -8,6 +8,7 @@ import { existsSync, rmSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { pino } from "pino";
 import { assert } from "../base/assert.js";
+import { BlkError } from "../base/errors.js";
 import { RequestTable } from "../base/request.js";
 import { type FaultReport, FaultSet, type FaultSpec } from "../fault/set.js";
 import { createModel } from "../model/create.js";
@@ -18,6 +19,7 @@ import { MemoryStore } from "../store/memory.js";
 import type { Store } from "../store/store.js";
 import { Device } from "./device.js";
 import type { DeviceDescription, DeviceSpec } from "./host.js";
+import { KernelLinks } from "./kernel-links.js";
 import { LiveClock } from "./live-clock.js";
 import { openRecording, type Recording } from "./recording.js";
 import { answerCalls } from "./rpc.js";
@@ -44,6 +46,7 @@ let faults: FaultSet;
 let store: Store;
 let server: NbdServer | null = null;
 let recording: Recording | null = null;
+let kernelLinks: KernelLinks;
 
 const methods = {
   start,
@@ -63,6 +66,9 @@ const methods = {
   removeFault: (name: string) => faults.remove(name),
   releaseFault: (name: string) => faults.release(name),
   resetFaults: () => faults.reset(),
+  openKernelLinks: (wanted: number) => kernelLinks.open(wanted),
+  nextKernelLinkEnd: () => kernelLinks.nextEnd(),
+  resize,
   close,
 };
 
@@ -98,6 +104,7 @@ async function start(): Promise<DeviceDescription> {
     });
     const names = [...new Set(addresses.map(({ exportName }) => exportName))];
     server = new NbdServer({ exports: names.map((name) => ({ name, target: device })), logger: log });
+    kernelLinks = new KernelLinks(server, { name: spec.name, target: device }, log);
     const uris: string[] = [];
     for (const address of addresses) uris.push(await server.listen(address));
     log.info({ uris, seed: spec.seed, timing: spec.timing }, "serving");
@@ -118,6 +125,21 @@ async function start(): Promise<DeviceDescription> {
     if (spec.file !== null && isNewFile) rmSync(spec.file, { force: true });
     throw error;
   }
+}
+
+/** Answers with the new size. */
+function resize(sizeBytes: number): number {
+  const { logicalBlockBytes } = spec.profile;
+  if (sizeBytes % logicalBlockBytes !== 0) {
+    throw new BlkError(
+      "BLK_E_SIZE",
+      `${sizeBytes} bytes are not a multiple of the ${logicalBlockBytes}-byte logical block`,
+      `Choose ${Math.ceil(sizeBytes / logicalBlockBytes) * logicalBlockBytes}`,
+    );
+  }
+  device.grow(sizeBytes);
+  log.info({ sizeBytes }, "resized");
+  return device.sizeBytes;
 }
 
 function openStore(): Store {

@@ -101,7 +101,7 @@ interface SetFault {
 export class FaultSet {
   private readonly requests: RequestTable;
   private readonly seed: number;
-  private readonly sizeBytes: number;
+  private sizeBytes: number;
   private readonly maxFaults: number;
   private readonly onRelease: (holder: number) => void;
   private readonly verdict = new FaultVerdict();
@@ -136,6 +136,11 @@ export class FaultSet {
       if (verdict.status !== Status.ok) break;
     }
     return verdict;
+  }
+
+  /** The device has grown: ranges may reach as far. */
+  grow(sizeBytes: number): void {
+    this.sizeBytes = sizeBytes;
   }
 
   /**

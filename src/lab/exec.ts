@@ -41,6 +41,8 @@ export interface LabDevice {
 export interface LabOptions {
   /** Without a device, the guest is a plain one. With it, `$DEV` names the attached device. */
   device?: LabDevice;
+  /** Whether a guest without a device has `blkforge` all the same, to attach devices itself. */
+  withBlkforge?: boolean;
   /** "real" (default), or "virtual": one nanosecond per instruction, independent of the host's load. */
   time?: GuestTime;
   accelerator?: Accelerator | "auto";
@@ -270,7 +272,8 @@ async function imageSegments(
     await segment(cache, "base", baseEntries()),
     await segment(cache, "modules", await kernelEntries(kernel, options.modules, signal)),
   ];
-  if (options.device !== undefined) segments.push(await segment(cache, "app", appEntries()));
+  if (options.device !== undefined || options.withBlkforge === true)
+    segments.push(await segment(cache, "app", appEntries()));
   return segments;
 }
 

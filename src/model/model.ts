@@ -22,6 +22,12 @@ export interface Model {
    */
   arrive(slot: RequestSlot, nowNs: number): void;
 
+  /**
+   * The device has grown. A model without this method has its capacity for life, as a hard disk has: it is laid out
+   * over platters.
+   */
+  grow?(sizeBytes: number): void;
+
   /** When something next happens inside; Infinity when nothing is going on. */
   nextEventNs(): number;
 

@@ -28,6 +28,8 @@ export interface ConnectionOptions {
   pool: BufferPool;
   notesOf: (target: BlockTarget) => SlotNotes;
   logger: NbdLogger;
+  /** Agreed on elsewhere: there is no handshake. */
+  session?: Session;
   onClose: () => void;
 }
 
@@ -62,7 +64,13 @@ export class Connection {
     socket.on("error", (error) => this.log(`socket failed: ${error.message}`));
     socket.on("close", () => this.onClose());
     this.log("client connected");
-    this.handshake.start();
+    if (options.session === undefined) this.handshake.start();
+    else this.transmission = this.enter(options.session);
+  }
+
+  /** The client has taken its leave. */
+  get hasClientDisconnected(): boolean {
+    return this.transmission?.isDisconnecting ?? false;
   }
 
   get requestsInFlight(): number {

@@ -9,8 +9,8 @@ import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { BlockTarget } from "../base/target.js";
 import { BufferPool } from "./buffer-pool.js";
-import { Connection } from "./connection.js";
-import { findExport, type NbdExport } from "./export.js";
+import { type ByteStream, Connection, type ConnectionOptions } from "./connection.js";
+import { findExport, type NbdExport, transmissionFlagsOf } from "./export.js";
 import { defaultLimits, type NbdLimits } from "./limits.js";
 import { type Listener, listenOn } from "./listener.js";
 import { type NbdLogger, silentLogger } from "./logger.js";
@@ -111,6 +111,24 @@ export class NbdServer {
     clearTimeout(deadline);
   }
 
+  /**
+   * Serves a socket that is in the transmission phase already: the kernel's end of a pair, which does no handshake.
+   *
+   * @param onClose called once with how it ended: whether the client took its leave (DISC)
+   */
+  adopt(socket: ByteStream, exported: NbdExport, onClose: (hasDisconnected: boolean) => void): void {
+    assert(!this.isClosing, "a closed server adopts nothing");
+    const connection: Connection = new Connection({
+      ...this.connectionOptions(socket),
+      session: { export: exported, transmissionFlags: transmissionFlagsOf(exported) },
+      onClose: () => {
+        this.onClosed(connection);
+        onClose(connection.hasClientDisconnected);
+      },
+    });
+    this.connections.add(connection);
+  }
+
   private onConnection(socket: Socket): void {
     if (this.isClosing || this.connections.size >= this.limits.connections) {
       // It may fail before it is gone, and nobody else listens to that.
@@ -122,6 +140,14 @@ export class NbdServer {
       return;
     }
     const connection: Connection = new Connection({
+      ...this.connectionOptions(socket),
+      onClose: () => this.onClosed(connection),
+    });
+    this.connections.add(connection);
+  }
+
+  private connectionOptions(socket: ByteStream): Omit<ConnectionOptions, "onClose"> {
+    return {
       socket,
       number: this.nextNumber++,
       exports: this.exports,
@@ -129,9 +155,7 @@ export class NbdServer {
       pool: this.pool,
       notesOf: (target) => this.notesOf(target),
       logger: this.logger,
-      onClose: () => this.onClosed(connection),
-    });
-    this.connections.add(connection);
+    };
   }
 
   private onClosed(connection: Connection): void {

@@ -152,7 +152,7 @@ function refuse(path: string, what: string, hint: string): never {
 }
 
 export class FileStore implements Store {
-  readonly sizeBytes: number;
+  sizeBytes: number;
   readonly isVolatile: boolean;
 
   private readonly fd: number;
@@ -230,6 +230,22 @@ export class FileStore implements Store {
       yield { offsetBytes: from, lengthBytes: to - from, isAllocated };
       from = to;
     }
+  }
+
+  grow(sizeBytes: number): void {
+    try {
+      ftruncateSync(this.fd, sizeBytes);
+      // The new size is part of what the next flush promises, but a flush syncs data only (fdatasync).
+      fsyncSync(this.fd);
+    } catch (error) {
+      throw new BlkError(
+        "BLK_E_FILE",
+        `the image cannot grow to ${formatSize(sizeBytes)}: ${(error as Error).message}`,
+        "Check the file system it lies on, and whether it is served with --read-only",
+        { cause: error },
+      );
+    }
+    this.sizeBytes = sizeBytes;
   }
 
   allocatedBytes(): number {

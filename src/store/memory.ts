@@ -5,6 +5,7 @@
  * The bytes lie in one lazily populated mapping outside the JavaScript heap (`native/sparse-memory.cc`), with one bit
  * per 4 KiB page, so reading what was never written touches nothing and `allocatedBytes` is exact.
  */
+import { getSystemErrorName } from "node:util";
 import { BlkError } from "../base/errors.js";
 import { loadNative, type NativeSparseMemory } from "../base/native.js";
 import { Status } from "../base/status.js";
@@ -18,7 +19,7 @@ export interface MemoryStoreOptions {
 }
 
 export class MemoryStore implements Store {
-  readonly sizeBytes: number;
+  sizeBytes: number;
   readonly isVolatile = true;
 
   private readonly memory: NativeSparseMemory;
@@ -61,6 +62,12 @@ export class MemoryStore implements Store {
     queueMicrotask(() => done(Status.ok));
   }
 
+  grow(sizeBytes: number): void {
+    const errno = this.memory.grow(sizeBytes);
+    if (errno !== 0) throw outOfAddressSpace(sizeBytes, new Error(getSystemErrorName(-errno)));
+    this.sizeBytes = sizeBytes;
+  }
+
   allocatedBytes(): number {
     return this.memory.allocatedBytes();
   }
@@ -92,12 +99,16 @@ function mapMemory(sizeBytes: number): NativeSparseMemory {
   try {
     return new SparseMemory(sizeBytes);
   } catch (error) {
-    throw new BlkError(
-      "BLK_E_MEMORY",
-      `the system refuses ${formatSize(sizeBytes)} of address space for a device in memory: ${(error as Error).message}`,
-      "Choose a smaller --size, keep the device in a file (--file), or allow overcommitting: " +
-        "sysctl vm.overcommit_memory=0 and ulimit -v unlimited",
-      { cause: error },
-    );
+    throw outOfAddressSpace(sizeBytes, error as Error);
   }
+}
+
+function outOfAddressSpace(sizeBytes: number, cause: Error): BlkError {
+  return new BlkError(
+    "BLK_E_MEMORY",
+    `the system refuses ${formatSize(sizeBytes)} of address space for a device in memory: ${cause.message}`,
+    "Choose a smaller --size, keep the device in a file (--file), or allow overcommitting: " +
+      "sysctl vm.overcommit_memory=0 and ulimit -v unlimited",
+    { cause },
+  );
 }

@@ -34,6 +34,14 @@ export interface Store {
   /** True when `flush` has nothing to do (memory): the caller may then skip it. */
   readonly isVolatile: boolean;
 
+  /**
+   * Makes the device larger; what is new reads as zero. A store without this method has a size for life. No store gets
+   * smaller: requests in flight may lie anywhere.
+   *
+   * @throws BlkError when there is no room; the size is as it was then.
+   */
+  grow?(sizeBytes: number): void;
+
   /** The range as runs of held bytes and holes, in order and without gaps. */
   extents(offsetBytes: number, lengthBytes: number): Iterable<Extent>;
 

@@ -65,6 +65,33 @@ describe("reading", () => {
   });
 });
 
+describe("resizing", () => {
+  test("PATCH takes bytes or a size, and answers with the device", async () => {
+    for (const [size, bytes] of [
+      [2 ** 41, 2 ** 41],
+      ["4T", 2 ** 42],
+    ]) {
+      const { status, json } = await ask("PATCH", "/devices/disk", { size });
+      expect(status).toBe(200);
+      expect(json.device).toMatchObject({ name: "disk", sizeBytes: bytes });
+    }
+  });
+
+  test.each([
+    {},
+    { size: -1 },
+    { size: 1.5 },
+    { size: "big" },
+    { name: "other" },
+    { size: 512, seed: 1 },
+    null,
+  ])("PATCH refuses %j", async (body) => {
+    const { status, json } = await ask("PATCH", "/devices/disk", body);
+    expect(status).toBe(400);
+    expect(json.code).toMatch(/^BLK_E_(USAGE|SIZE)$/);
+  });
+});
+
 describe("faults", () => {
   test("are set, read and removed", async () => {
     const spec = { kind: "error", trigger: { ops: ["flush"], nth: 3 }, options: { status: "nospc" } };

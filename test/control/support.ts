@@ -22,18 +22,24 @@ export function fakeDevice(name = "disk"): FakeDevice {
     errors: 0,
     latency: latency.summary(),
   });
+  let sizeBytes = 2 ** 40;
+  const describe = async () => ({
+    name,
+    profile: "fixed",
+    description: "a device for tests",
+    sizeBytes,
+    seed: 42,
+    isReadOnly: false,
+    timing: "sleep" as const,
+    uris: [],
+  });
   const control: DeviceControl = {
     name,
-    describe: async () => ({
-      name,
-      profile: "fixed",
-      description: "a device for tests",
-      sizeBytes: 2 ** 40,
-      seed: 42,
-      isReadOnly: false,
-      timing: "sleep" as const,
-      uris: [],
-    }),
+    describe,
+    resize: async (wantedBytes) => {
+      sizeBytes = wantedBytes;
+      return await describe();
+    },
     stats: async () => ({
       schemaVersion,
       device: name,

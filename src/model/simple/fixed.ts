@@ -35,6 +35,9 @@ class FixedModel implements Model {
     this.due.push(nowNs + this.latenciesNs[this.requests.op[slot]], slot);
   }
 
+  /** Size is nothing to it. */
+  grow(): void {}
+
   nextEventNs(): number {
     return this.due.nextNs;
   }

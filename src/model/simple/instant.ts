@@ -30,6 +30,9 @@ class InstantModel implements Model {
     this.arrivalsNs[tail] = nowNs;
   }
 
+  /** Size is nothing to it. */
+  grow(): void {}
+
   nextEventNs(): number {
     return this.length === 0 ? Number.POSITIVE_INFINITY : this.arrivalsNs[this.head];
   }
