@@ -301,7 +301,7 @@ function runEntries(options: LabOptions, use: GuestUse): CpioEntry[] {
     const isFile = /[/]|\.ya?ml$/.test(device.profile);
     const profile = isFile ? `/lab/profile/${basename(device.profile)}` : device.profile;
     if (isFile) entries.push(file(profile, readProfile(device.profile)));
-    entries.push(file("/lab/serve.sh", renderServe(profile, device.serveArguments)));
+    entries.push(file("/lab/serve.sh", renderServe(profile, options.time ?? "real", device.serveArguments)));
   }
   return entries;
 }
@@ -313,13 +313,15 @@ function readProfile(path: string): Uint8Array {
   return readFileSync(path);
 }
 
-function renderServe(profile: string, serveArguments: readonly string[] = []): string {
+function renderServe(profile: string, time: GuestTime, serveArguments: readonly string[] = []): string {
   const argv = [
     "blkforge",
     "serve",
     profile,
     ...["--listen", guestPaths.uri],
     ...["--api", `unix:${guestPaths.apiSocket}`],
+    // In virtual time all CPUs take turns on one clock: a server that waits awake takes the time from everybody else.
+    ...(time === "virtual" ? ["--timing", "sleep"] : []),
     ...serveArguments,
   ];
   return `exec ${argv.map(shellQuote).join(" ")}\n`;
