@@ -15,6 +15,7 @@ export interface DeviceOptions {
   file?: string;
   memoryLimit?: string;
   readOnly?: boolean;
+  strictBlocks?: boolean;
   seed: number;
   set: string[];
   logLevel: string;
@@ -38,6 +39,7 @@ export function addDeviceOptions(command: Command): Command {
       "memory the bytes may take; writes beyond fail with ENOSPC (default: 70 % of all)",
     )
     .option("--read-only", "refuse writes")
+    .option("--strict-blocks", "refuse requests not aligned to the profile's logical block")
     .option("--seed <n>", "seed of every random decision", readSeed, defaultSeed)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
     .option("--name <name>", "what the device is called (default: the profile's name)")
@@ -100,6 +102,7 @@ export function readDeviceSpec(profileName: string, options: DeviceOptions, list
     memoryLimitBytes:
       options.memoryLimit === undefined ? defaultMemoryLimitBytes() : parseSize(options.memoryLimit),
     isReadOnly: options.readOnly ?? false,
+    isBlockSizeEnforced: options.strictBlocks ?? false,
     seed: options.seed,
     settings: options.set,
     record: options.record ?? null,

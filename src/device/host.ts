@@ -26,6 +26,8 @@ export interface DeviceSpec {
   /** Memory the bytes may take when there is no file; a write beyond it ends in `nospc`. */
   memoryLimitBytes: number;
   isReadOnly: boolean;
+  /** Whether NBD clients must keep to the profile's logical block. */
+  isBlockSizeEnforced: boolean;
   seed: number;
   /** `path=value` as given, for the recording's header. */
   settings: string[];

@@ -85,6 +85,13 @@ async function start(): Promise<DeviceDescription> {
   try {
     const requests = new RequestTable(requestCapacity);
     const { sizeBytes } = store;
+    if (spec.isBlockSizeEnforced && sizeBytes % profile.logicalBlockBytes !== 0) {
+      throw new BlkError(
+        "BLK_E_SIZE",
+        `${sizeBytes} bytes are not whole blocks of ${profile.logicalBlockBytes}`,
+        "Choose another --size, or leave out --strict-blocks",
+      );
+    }
     faults = new FaultSet({
       seed: spec.seed,
       requests,
@@ -103,7 +110,11 @@ async function start(): Promise<DeviceDescription> {
       observer: recording?.writer ?? null,
     });
     const names = [...new Set(addresses.map(({ exportName }) => exportName))];
-    server = new NbdServer({ exports: names.map((name) => ({ name, target: device })), logger: log });
+    const { isBlockSizeEnforced } = spec;
+    server = new NbdServer({
+      exports: names.map((name) => ({ name, target: device, isBlockSizeEnforced })),
+      logger: log,
+    });
     kernelLinks = new KernelLinks(server, { name: spec.name, target: device }, log);
     const uris: string[] = [];
     for (const address of addresses) uris.push(await server.listen(address));

@@ -10,7 +10,6 @@ import { Handshake, type Session } from "./handshake.js";
 import type { NbdLimits } from "./limits.js";
 import type { NbdLogger } from "./logger.js";
 import { Outbox } from "./outbox.js";
-import { simpleReplies } from "./replies.js";
 import type { SlotNotes } from "./slot-notes.js";
 import { Transmission } from "./transmission.js";
 
@@ -119,7 +118,6 @@ export class Connection {
       outbox: this.outbox,
       pool: this.options.pool,
       notes: this.options.notesOf(session.export.target),
-      replies: simpleReplies,
       limits: this.options.limits,
       port: {
         pause: () => void this.socket.pause(),

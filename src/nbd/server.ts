@@ -120,7 +120,12 @@ export class NbdServer {
     assert(!this.isClosing, "a closed server adopts nothing");
     const connection: Connection = new Connection({
       ...this.connectionOptions(socket),
-      session: { export: exported, transmissionFlags: transmissionFlagsOf(exported) },
+      session: {
+        export: exported,
+        transmissionFlags: transmissionFlagsOf(exported, "simple"),
+        replyMode: "simple",
+        contexts: [],
+      },
       onClose: () => {
         this.onClosed(connection);
         onClose(connection.hasClientDisconnected);
