@@ -7,6 +7,7 @@ import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
 import type { DeviceSpec } from "../device/host.js";
 import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
+import type { TlsFiles, TlsMode } from "../nbd/tls.js";
 import { loadProfile } from "../profile/load.js";
 
 export interface DeviceOptions {
@@ -16,6 +17,11 @@ export interface DeviceOptions {
   memoryLimit?: string;
   readOnly?: boolean;
   strictBlocks?: boolean;
+  tls?: TlsMode;
+  tlsCert?: string;
+  tlsKey?: string;
+  tlsCa?: string;
+  tlsPsk?: string;
   seed: number;
   set: string[];
   logLevel: string;
@@ -63,6 +69,19 @@ function defaultMemoryLimitBytes(): number {
   return Math.floor(0.7 * Math.min(totalmem(), constrainedBytes));
 }
 
+/** Where TLS comes from; what is given for it without a mode is meant to be used. */
+function readTlsFiles(options: DeviceOptions): TlsFiles {
+  const { tlsCert = null, tlsKey = null, tlsCa = null, tlsPsk = null } = options;
+  const isGiven = [tlsCert, tlsKey, tlsCa, tlsPsk].some((path) => path !== null);
+  return {
+    mode: options.tls ?? (isGiven ? "require" : "off"),
+    certificate: tlsCert,
+    key: tlsKey,
+    authority: tlsCa,
+    presharedKeys: tlsPsk,
+  };
+}
+
 /** Collects a repeatable option. */
 export function collect(value: string, earlier: string[]): string[] {
   return [...earlier, value];
@@ -102,6 +121,7 @@ export function readDeviceSpec(profileName: string, options: DeviceOptions, list
     memoryLimitBytes:
       options.memoryLimit === undefined ? defaultMemoryLimitBytes() : parseSize(options.memoryLimit),
     isReadOnly: options.readOnly ?? false,
+    tls: readTlsFiles(options),
     isBlockSizeEnforced: options.strictBlocks ?? false,
     seed: options.seed,
     settings: options.set,

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { ExitCode } from "../base/errors.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
@@ -28,6 +28,16 @@ export const command = addDeviceOptions(
       [],
     ),
 )
+  .addOption(
+    new Option(
+      "--tls <mode>",
+      "TLS: off, on demand, or a must (default: require with files for it, else off)",
+    ).choices(["off", "allow", "require"]),
+  )
+  .option("--tls-cert <file>", "the server's certificate (PEM)")
+  .option("--tls-key <file>", "the key of that certificate (PEM)")
+  .option("--tls-ca <file>", "clients must show a certificate signed by this authority (PEM)")
+  .option("--tls-psk <file>", "pre-shared keys: lines of name:key in hexadecimal, as psktool writes them")
   .option("--json", "print one JSON object instead of lines")
   .addHelpText(
     "after",
@@ -37,6 +47,7 @@ Examples:
   blkforge serve hdd-7200 --size 10G --listen nbd://127.0.0.1:10809/disk
   blkforge serve fixed --set latency.read=100us --set latency.flush=5ms \\
       --listen nbd+unix:///disk?socket=/tmp/disk.sock --file disk.img
+  blkforge serve hdd-7200 --listen nbd://0.0.0.0/disk --tls-cert cert.pem --tls-key key.pem
   blkforge serve hdd-7200 --api unix:/tmp/api.sock     # then: blkforge fault add ... --api unix:/tmp/api.sock
 
 Attach it to the kernel: nbd-client -u /tmp/disk.sock -N disk /dev/nbd0`,

@@ -14,6 +14,8 @@ export interface NbdExport {
    * is accepted and 1 advertised, since nbd-client never asks for block sizes and so cannot know them.
    */
   isBlockSizeEnforced?: boolean;
+  /** Only for clients that have switched to TLS, where the server offers it. Others are not told of the export. */
+  isTlsRequired?: boolean;
 }
 
 /** The export a client means; "" is the default export. */

@@ -27,6 +27,7 @@ import type { NbdLimits } from "./limits.js";
 import { findMetaContexts, type MetaContext } from "./meta-context.js";
 import { decodeString, encodeString, parseInfoRequest, parseMetaQuery } from "./option-data.js";
 import type { ReplyMode } from "./replies.js";
+import type { TlsMode } from "./tls.js";
 
 /** What the handshake has agreed on: all that transmission needs to know of it. */
 export interface Session {
@@ -38,6 +39,8 @@ export interface Session {
 }
 
 export interface HandshakePort {
+  /** Go over to TLS; from then on `receive` is given what was decrypted. */
+  startTls(): void;
   send(bytes: Uint8Array): void;
   /** Close after what was sent has gone out; `reason` is for the log. */
   end(reason: string): void;
@@ -56,6 +59,11 @@ export class Handshake {
   private readonly limits: NbdLimits;
   private readonly port: HandshakePort;
 
+  private readonly tlsMode: TlsMode;
+  private isSecure = false;
+  /** What lies behind STARTTLS in the same segment was not encrypted, whoever put it there: it must not be heeded. */
+  private isRestDiscarded = false;
+
   private expect: Expect = "clientFlags";
   /** Collects what is expected, wherever the segments were cut. */
   private held: Buffer = Buffer.allocUnsafe(clientFlagsBytes);
@@ -63,12 +71,14 @@ export class Handshake {
   private option = 0;
   private optionCount = 0;
   private hasPadding = true;
+  private isFixedNewstyle = false;
   private replyMode: ReplyMode = "simple";
   /** What SET_META_CONTEXT chose, for the export it named. */
   private contexts: readonly MetaContext[] = [];
   private contextsName: string | null = null;
 
-  constructor(exports: readonly NbdExport[], limits: NbdLimits, port: HandshakePort) {
+  constructor(exports: readonly NbdExport[], limits: NbdLimits, tlsMode: TlsMode, port: HandshakePort) {
+    this.tlsMode = tlsMode;
     this.exports = exports;
     this.limits = limits;
     this.port = port;
@@ -95,6 +105,10 @@ export class Handshake {
       at += taken;
       if (this.heldBytes < this.held.length) return at;
       this.onHeld();
+      if (this.isRestDiscarded) {
+        this.isRestDiscarded = false;
+        return bytes.length;
+      }
     }
     // After an end the rest is of no interest; after a choice it is the first request.
     return this.session === null ? bytes.length : at;
@@ -130,6 +144,7 @@ export class Handshake {
       this.end(`client set unknown handshake flags 0x${flags.toString(16)}`);
       return;
     }
+    this.isFixedNewstyle = (flags & HandshakeFlag.fixedNewstyle) !== 0;
     this.hasPadding = (flags & HandshakeFlag.noZeroes) === 0;
     this.await("optionHeader", optionHeaderBytes);
   }
@@ -153,7 +168,15 @@ export class Handshake {
 
   private onOption(data: Buffer): void {
     this.await("optionHeader", optionHeaderBytes);
+    if (this.tlsMode === "require" && !this.isSecure && !isAllowedInTheClear(this.option)) {
+      if (this.option === Option.exportName) this.end("client used EXPORT_NAME without TLS");
+      else this.replyError(OptionReply.errTlsRequired, "TLS is required: begin with STARTTLS");
+      return;
+    }
     switch (this.option) {
+      case Option.starttls:
+        this.onStartTls(data);
+        break;
       case Option.exportName:
         this.onExportName(data);
         break;
@@ -191,7 +214,7 @@ export class Handshake {
     }
     const name = decodeString(data);
     const chosen = name === null ? undefined : findExport(this.exports, name);
-    if (chosen === undefined) {
+    if (chosen === undefined || this.isOutOfReach(chosen)) {
       this.end(`client asked for the unknown export ${JSON.stringify(name)} by EXPORT_NAME`);
       return;
     }
@@ -201,6 +224,29 @@ export class Handshake {
     answer.writeUInt16BE(flags, 8);
     this.port.send(answer);
     this.enter(chosen, name ?? "", flags);
+  }
+
+  private onStartTls(data: Buffer): void {
+    if (data.length > 0) {
+      this.replyError(OptionReply.errInvalid, "STARTTLS takes no data");
+    } else if (this.tlsMode === "off" || !this.isFixedNewstyle) {
+      this.replyError(OptionReply.errPolicy, "this server does not speak TLS");
+    } else if (this.isSecure) {
+      this.replyError(OptionReply.errInvalid, "TLS is in force already");
+    } else {
+      this.reply(OptionReply.ack);
+      // Whatever was agreed on in the clear may be somebody else's wish.
+      this.replyMode = "simple";
+      this.contexts = [];
+      this.contextsName = null;
+      this.isSecure = true;
+      this.isRestDiscarded = true;
+      this.port.startTls();
+    }
+  }
+
+  private isOutOfReach({ isTlsRequired }: NbdExport): boolean {
+    return isTlsRequired === true && !this.isSecure;
   }
 
   private onStructuredReply(data: Buffer): void {
@@ -241,6 +287,10 @@ export class Handshake {
       this.replyError(OptionReply.errUnknown, `no export is named ${JSON.stringify(query.name)}`);
       return;
     }
+    if (this.isOutOfReach(chosen)) {
+      this.replyError(OptionReply.errTlsRequired, "the export is for clients with TLS: begin with STARTTLS");
+      return;
+    }
     const contexts = findMetaContexts(query.queries, isListing);
     for (const { name, id } of contexts) {
       const number = Buffer.allocUnsafe(4);
@@ -258,7 +308,9 @@ export class Handshake {
       this.replyError(OptionReply.errInvalid, "LIST takes no data");
       return;
     }
-    for (const { name, target } of this.exports) {
+    for (const candidate of this.exports) {
+      if (this.isOutOfReach(candidate)) continue;
+      const { name, target } = candidate;
       const nameBytes = Buffer.from(name);
       const length = Buffer.allocUnsafe(4);
       length.writeUInt32BE(nameBytes.length, 0);
@@ -276,6 +328,10 @@ export class Handshake {
     const chosen = findExport(this.exports, request.name);
     if (chosen === undefined) {
       this.replyError(OptionReply.errUnknown, `no export is named ${JSON.stringify(request.name)}`);
+      return;
+    }
+    if (this.isOutOfReach(chosen)) {
+      this.replyError(OptionReply.errTlsRequired, "the export is for clients with TLS: begin with STARTTLS");
       return;
     }
     const flags = transmissionFlagsOf(chosen, this.replyMode);
@@ -331,4 +387,8 @@ export class Handshake {
     );
     this.port.send(Buffer.concat([header, ...parts]));
   }
+}
+
+function isAllowedInTheClear(option: number): boolean {
+  return option === Option.starttls || option === Option.abort;
 }

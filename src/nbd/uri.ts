@@ -3,9 +3,9 @@
  *
  *   nbd://host[:port]/export              TCP, port 10809 by default, IPv6 hosts in brackets
  *   nbd+unix:///export?socket=PATH        Unix socket
+ *   nbds://…  nbds+unix://…               the same, with TLS
  *
- * Source: NetworkBlockDevice/nbd, `doc/uri.md`. Left out, with a message saying so: the TLS schemes nbds and
- * nbds+unix, vsock, and abstract Unix sockets (`socket=%00name`), which have no permissions anyone could check.
+ * Source: NetworkBlockDevice/nbd, `doc/uri.md`. Left out, with a message saying so: vsock, and abstract Unix sockets (`socket=%00name`), which have no permissions anyone could check.
  */
 import { BlkError } from "../base/errors.js";
 import { maximumStringBytes } from "./constants.js";
@@ -15,7 +15,10 @@ export const defaultPort = 10809;
 /** `sun_path` of `struct sockaddr_un` has 108 bytes on Linux, the closing NUL among them. */
 const maximumSocketPathBytes = 107;
 
-export type NbdUri = TcpUri | UnixUri;
+export type NbdUri = (TcpUri | UnixUri) & {
+  /** Whether clients must switch to TLS here. */
+  isTls?: boolean;
+};
 
 export interface TcpUri {
   transport: "tcp";
@@ -55,8 +58,9 @@ export function parseNbdUri(text: string): NbdUri {
     case "nbd+unix":
       return parseUnix(text, authority, parseQuery(text, query), exportName);
     case "nbds":
+      return { ...parseTcp(text, authority, parseQuery(text, query), exportName), isTls: true };
     case "nbds+unix":
-      throw fault(text, "asks for TLS, which is not supported", examples);
+      return { ...parseUnix(text, authority, parseQuery(text, query), exportName), isTls: true };
     case "nbd+vsock":
     case "nbds+vsock":
       throw fault(text, "asks for vsock, which is not supported", examples);
@@ -68,9 +72,10 @@ export function parseNbdUri(text: string): NbdUri {
 /** The URI a client can be given; the inverse of `parseNbdUri`. */
 export function formatNbdUri(uri: NbdUri): string {
   const name = encodePath(uri.exportName);
-  if (uri.transport === "unix") return `nbd+unix:///${name}?socket=${encodePath(uri.path)}`;
+  const scheme = uri.isTls === true ? "nbds" : "nbd";
+  if (uri.transport === "unix") return `${scheme}+unix:///${name}?socket=${encodePath(uri.path)}`;
   const host = uri.host.includes(":") ? `[${uri.host}]` : uri.host;
-  return `nbd://${host}${uri.port === defaultPort ? "" : `:${uri.port}`}/${name}`;
+  return `${scheme}://${host}${uri.port === defaultPort ? "" : `:${uri.port}`}/${name}`;
 }
 
 function parseTcp(text: string, authority: string, query: Map<string, string>, exportName: string): TcpUri {
@@ -127,7 +132,7 @@ function parseQuery(text: string, query: string): Map<string, string> {
     const name = decode(text, equals === -1 ? part : part.slice(0, equals));
     const value = equals === -1 ? "" : decode(text, part.slice(equals + 1));
     if (/^tls-/i.test(name)) {
-      throw fault(text, `has the parameter "${name}", but TLS is not supported`, "Leave it out");
+      throw fault(text, `has the parameter "${name}", which is for clients`, "Give --tls-cert or --tls-psk");
     }
     if (name !== "socket" && !/^x-/i.test(name)) {
       throw fault(text, `has the unknown parameter "${name}"`, "The one known is socket");

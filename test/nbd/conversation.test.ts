@@ -42,6 +42,7 @@ async function converse(
     socket,
     number: 0,
     exports: [{ name: "", target }],
+    tls: null,
     limits: all,
     pool,
     notesOf: () => notes,

@@ -31,13 +31,9 @@ export class Prober {
   private hasEnded = false;
   private wake: () => void = () => undefined;
 
-  private constructor(socket: Socket) {
+  constructor(socket: Socket) {
     this.socket = socket;
-    socket.on("data", (chunk) => {
-      this.chunks.push(chunk);
-      this.bytes += chunk.length;
-      this.wake();
-    });
+    socket.on("data", this.onData);
     const onEnd = () => {
       this.hasEnded = true;
       this.wake();
@@ -47,6 +43,18 @@ export class Prober {
     // A reset is one of the ways in which a connection ends.
     socket.on("error", onEnd);
   }
+
+  /** Gives up the socket to whoever goes on with it, TLS as a rule. */
+  release(): Socket {
+    this.socket.off("data", this.onData);
+    return this.socket;
+  }
+
+  private readonly onData = (chunk: Buffer): void => {
+    this.chunks.push(chunk);
+    this.bytes += chunk.length;
+    this.wake();
+  };
 
   static async connect(address: { path: string } | { port: number; host?: string }): Promise<Prober> {
     const socket = connect({ allowHalfOpen: true, ...address });
