@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import { ExitCode } from "../base/errors.js";
+import { inheritedAddresses } from "./activation.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
 import { onStopSignal, startServing } from "./serving.js";
@@ -23,7 +24,8 @@ export const command = addDeviceOptions(
     .argument("<profile>", "name of a profile (see blkforge profiles), or a YAML file")
     .option(
       "--listen <uri>",
-      "NBD URI to listen on; repeat for several (default: a private Unix socket)",
+      "NBD URI to listen on, or fd:3/name for an inherited socket; repeat for several " +
+        "(default: what systemd's socket activation hands over, else a private Unix socket)",
       collect,
       [],
     ),
@@ -55,10 +57,10 @@ Attach it to the kernel: nbd-client -u /tmp/disk.sock -N disk /dev/nbd0`,
   .action(serve);
 
 async function serve(profile: string, options: ServeOptions): Promise<void> {
-  const directory = options.listen.length === 0 ? privateDirectory() : null;
+  const addresses = options.listen.length > 0 ? options.listen : inheritedAddresses();
+  const directory = addresses.length === 0 ? privateDirectory() : null;
   try {
-    const listen =
-      directory === null ? options.listen : [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`];
+    const listen = directory === null ? addresses : [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`];
     const spec = readDeviceSpec(profile, options, listen);
     const stopped = new Promise<void>((resolve) => onStopSignal(() => resolve()));
     const serving = await startServing(spec, options);

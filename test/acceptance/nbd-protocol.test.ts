@@ -1,9 +1,11 @@
 /** The whole protocol through real clients: maps, holes, partial reads, block sizes, and many connections at once. */
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
-import { blkforge, command, scratchDirectory, serve, succeed } from "../support/blkforge.js";
+import { expect, onTestFinished, test } from "vitest";
+import { blkforge, blkforgeBin, command, scratchDirectory, serve, succeed } from "../support/blkforge.js";
 import { describeWith } from "../support/requires.js";
 
 const MiB = 1 << 20;
@@ -199,5 +201,37 @@ describeWith(["fio"], "fio's nbd engine", () => {
       "--verify_fatal=1",
       "--verify_state_save=0",
     ]);
+  });
+});
+
+describeWith(["python3", "nbdinfo"], "socket activation", () => {
+  test("serves the socket a service manager has opened", async () => {
+    const path = join(scratchDirectory(), "activated.sock");
+    // What systemd does: bind, listen, place the socket at descriptor 3, name the process, execute it.
+    const activator = [
+      "import os, socket, sys",
+      "s = socket.socket(socket.AF_UNIX)",
+      `s.bind(${JSON.stringify(path)})`,
+      "s.listen()",
+      "os.dup2(s.fileno(), 3)",
+      "os.set_inheritable(3, True)",
+      "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')",
+      "os.execv(sys.argv[1], sys.argv[1:])",
+    ].join("\n");
+    const server = spawn(
+      "python3",
+      ["-c", activator, process.execPath, blkforgeBin, "serve", "instant", "--size", "16M", "--json"],
+      { stdio: ["ignore", "pipe", "inherit"] },
+    );
+    const exited = once(server, "exit");
+    onTestFinished(async () => {
+      server.kill("SIGKILL");
+      await exited;
+    });
+    const [line] = await once(server.stdout, "data");
+    expect(JSON.parse(String(line)).uris).toEqual(["fd:3/"]);
+    expect(await succeed("nbdinfo", ["--size", `nbd+unix:///?socket=${path}`])).toBe(`${16 * MiB}\n`);
+    server.kill("SIGTERM");
+    expect((await exited)[0]).toBe(0);
   });
 });

@@ -46,6 +46,8 @@ describe("an NBD URI", () => {
     ["nbd+unix:///disk?socket=", "names no socket"],
     ["nbd+unix://host/disk?socket=/tmp/s", "names the host"],
     ["nbd+unix:///?socket=%00abstract", "abstract"],
+    ["fd:x", "not an NBD URI"],
+    ["fd:3/%00", "NUL"],
     ["nbd+unix:///?socket=/tmp/a%00b", "NUL"],
     [`nbd+unix:///?socket=/${"x".repeat(107)}`, "108 bytes"],
     ["nbd+unix:///?socket=/a&socket=/b", "twice"],
