@@ -30,6 +30,7 @@ export const errorKinds = {
   BLK_E_SETTING: usage,
   BLK_E_NBD_URI: usage,
   BLK_E_LISTEN: conflict,
+  BLK_E_TLS: usage,
   BLK_E_FILE: usage,
   BLK_E_WORKLOAD: usage,
   BLK_E_TRACE: usage,

@@ -7,6 +7,7 @@
  * successful read fetches the bytes with `read`, replies, and releases the slot. While a client does not read its replies, the
  * transport may keep a completed request, and its slot, for later.
  */
+import type { Extent, FaultExtent } from "./extent.js";
 import type { RequestSlot, RequestTable } from "./request.js";
 import type { Status } from "./status.js";
 
@@ -24,6 +25,8 @@ export interface BlockTarget {
   /** Whether the device acknowledges writes before they are durable: then flush and FUA matter. */
   readonly hasVolatileCache: boolean;
   readonly canTrim: boolean;
+  /** Whether writing zeroes, blocks left to be freed, takes the device less time than writing as many bytes. */
+  readonly canZeroFast: boolean;
 
   readonly requests: RequestTable;
 
@@ -42,8 +45,20 @@ export interface BlockTarget {
    */
   pump(): void;
 
-  /** Copies a read's bytes when its completion is being sent. */
-  read(offsetBytes: number, target: Uint8Array): Status;
+  /** Copies bytes of a read while its completion is being sent: those that begin `fromBytes` into the request. */
+  read(slot: RequestSlot, fromBytes: number, target: Uint8Array): Status;
+
+  /**
+   * Where on the device a failed request met its error; -1 when the error has no place. What a read asked for before
+   * that place is good, and `read` still gives it.
+   */
+  errorOffsetBytes(slot: RequestSlot): number;
+
+  /** The range as runs of held bytes and holes, in order and without gaps. */
+  extents(offsetBytes: number, lengthBytes: number): Iterable<Extent>;
+
+  /** The range as runs that armed faults may hit, and runs they may not, in order and without gaps. */
+  faultExtents(offsetBytes: number, lengthBytes: number): Iterable<FaultExtent>;
 
   /**
    * The owner has gone (connection closed): its requests still run, their completions are dropped and slots released.

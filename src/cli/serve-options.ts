@@ -7,6 +7,7 @@ import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
 import type { DeviceSpec } from "../device/host.js";
 import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
+import type { TlsFiles, TlsMode } from "../nbd/tls.js";
 import { loadProfile } from "../profile/load.js";
 
 export interface DeviceOptions {
@@ -15,6 +16,12 @@ export interface DeviceOptions {
   file?: string;
   memoryLimit?: string;
   readOnly?: boolean;
+  strictBlocks?: boolean;
+  tls?: TlsMode;
+  tlsCert?: string;
+  tlsKey?: string;
+  tlsCa?: string;
+  tlsPsk?: string;
   seed: number;
   set: string[];
   logLevel: string;
@@ -38,6 +45,7 @@ export function addDeviceOptions(command: Command): Command {
       "memory the bytes may take; writes beyond fail with ENOSPC (default: 70 % of all)",
     )
     .option("--read-only", "refuse writes")
+    .option("--strict-blocks", "refuse requests not aligned to the profile's logical block")
     .option("--seed <n>", "seed of every random decision", readSeed, defaultSeed)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
     .option("--name <name>", "what the device is called (default: the profile's name)")
@@ -59,6 +67,19 @@ function defaultMemoryLimitBytes(): number {
   // Zero where no control group limits us.
   const constrainedBytes = process.constrainedMemory() || Number.POSITIVE_INFINITY;
   return Math.floor(0.7 * Math.min(totalmem(), constrainedBytes));
+}
+
+/** Where TLS comes from; what is given for it without a mode is meant to be used. */
+function readTlsFiles(options: DeviceOptions): TlsFiles {
+  const { tlsCert = null, tlsKey = null, tlsCa = null, tlsPsk = null } = options;
+  const isGiven = [tlsCert, tlsKey, tlsCa, tlsPsk].some((path) => path !== null);
+  return {
+    mode: options.tls ?? (isGiven ? "require" : "off"),
+    certificate: tlsCert,
+    key: tlsKey,
+    authority: tlsCa,
+    presharedKeys: tlsPsk,
+  };
 }
 
 /** Collects a repeatable option. */
@@ -100,6 +121,8 @@ export function readDeviceSpec(profileName: string, options: DeviceOptions, list
     memoryLimitBytes:
       options.memoryLimit === undefined ? defaultMemoryLimitBytes() : parseSize(options.memoryLimit),
     isReadOnly: options.readOnly ?? false,
+    tls: readTlsFiles(options),
+    isBlockSizeEnforced: options.strictBlocks ?? false,
     seed: options.seed,
     settings: options.set,
     record: options.record ?? null,

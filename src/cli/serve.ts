@@ -2,8 +2,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { ExitCode } from "../base/errors.js";
+import { inheritedAddresses } from "./activation.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
 import { onStopSignal, startServing } from "./serving.js";
@@ -23,11 +24,22 @@ export const command = addDeviceOptions(
     .argument("<profile>", "name of a profile (see blkforge profiles), or a YAML file")
     .option(
       "--listen <uri>",
-      "NBD URI to listen on; repeat for several (default: a private Unix socket)",
+      "NBD URI to listen on, or fd:3/name for an inherited socket; repeat for several " +
+        "(default: what systemd's socket activation hands over, else a private Unix socket)",
       collect,
       [],
     ),
 )
+  .addOption(
+    new Option(
+      "--tls <mode>",
+      "TLS: off, on demand, or a must (default: require with files for it, else off)",
+    ).choices(["off", "allow", "require"]),
+  )
+  .option("--tls-cert <file>", "the server's certificate (PEM)")
+  .option("--tls-key <file>", "the key of that certificate (PEM)")
+  .option("--tls-ca <file>", "clients must show a certificate signed by this authority (PEM)")
+  .option("--tls-psk <file>", "pre-shared keys: lines of name:key in hexadecimal, as psktool writes them")
   .option("--json", "print one JSON object instead of lines")
   .addHelpText(
     "after",
@@ -37,6 +49,7 @@ Examples:
   blkforge serve hdd-7200 --size 10G --listen nbd://127.0.0.1:10809/disk
   blkforge serve fixed --set latency.read=100us --set latency.flush=5ms \\
       --listen nbd+unix:///disk?socket=/tmp/disk.sock --file disk.img
+  blkforge serve hdd-7200 --listen nbd://0.0.0.0/disk --tls-cert cert.pem --tls-key key.pem
   blkforge serve hdd-7200 --api unix:/tmp/api.sock     # then: blkforge fault add ... --api unix:/tmp/api.sock
 
 Attach it to the kernel: nbd-client -u /tmp/disk.sock -N disk /dev/nbd0`,
@@ -44,10 +57,10 @@ Attach it to the kernel: nbd-client -u /tmp/disk.sock -N disk /dev/nbd0`,
   .action(serve);
 
 async function serve(profile: string, options: ServeOptions): Promise<void> {
-  const directory = options.listen.length === 0 ? privateDirectory() : null;
+  const addresses = options.listen.length > 0 ? options.listen : inheritedAddresses();
+  const directory = addresses.length === 0 ? privateDirectory() : null;
   try {
-    const listen =
-      directory === null ? options.listen : [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`];
+    const listen = directory === null ? addresses : [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`];
     const spec = readDeviceSpec(profile, options, listen);
     const stopped = new Promise<void>((resolve) => onStopSignal(() => resolve()));
     const serving = await startServing(spec, options);

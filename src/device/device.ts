@@ -14,6 +14,7 @@
  */
 import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
+import type { Extent, FaultExtent } from "../base/extent.js";
 import { Flag, Op, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { BlockTarget, RequestOwner } from "../base/target.js";
@@ -62,12 +63,13 @@ export class Device implements BlockTarget, CompletionSink {
   readonly name: string;
   readonly description: string;
   sizeBytes: number;
-  readonly minimumBlockBytes = 1;
+  readonly minimumBlockBytes: number;
   readonly preferredBlockBytes: number;
   readonly isReadOnly: boolean;
   readonly isRotational: boolean;
   readonly hasVolatileCache: boolean;
   readonly canTrim = true;
+  readonly canZeroFast: boolean;
   readonly requests: RequestTable;
 
   private readonly store: Store;
@@ -80,6 +82,8 @@ export class Device implements BlockTarget, CompletionSink {
   /** Requests the model has finished with, by the time their reply is due (the model's time plus delays of faults). */
   private readonly due: EventHeap;
   private readonly owners: (RequestOwner | null)[];
+  /** Where a fault's error lies, as `FaultVerdict` has it. */
+  private readonly errorOffsets: Float64Array;
   /** Time faults add after the model. */
   private readonly delayNs: Float64Array;
   /** Which hold of a fault keeps the request after the model; `notHeld` for most. */
@@ -102,10 +106,12 @@ export class Device implements BlockTarget, CompletionSink {
     this.name = identity.name;
     this.description = identity.description;
     this.sizeBytes = store.sizeBytes;
+    this.minimumBlockBytes = identity.logicalBlockBytes;
     this.preferredBlockBytes = Math.max(4096, identity.physicalBlockBytes);
     this.isReadOnly = identity.isReadOnly;
     this.isRotational = identity.isRotational;
     this.hasVolatileCache = identity.hasVolatileCache;
+    this.canZeroFast = model.isZeroFast ?? false;
     this.requests = requests;
     this.store = store;
     this.model = model;
@@ -117,6 +123,7 @@ export class Device implements BlockTarget, CompletionSink {
     const capacity = requests.capacity;
     this.due = new EventHeap(capacity);
     this.owners = new Array<RequestOwner | null>(capacity).fill(null);
+    this.errorOffsets = new Float64Array(capacity);
     this.delayNs = new Float64Array(capacity);
     this.holder = new Int32Array(capacity);
     this.isHeldNow = new Uint8Array(capacity);
@@ -148,6 +155,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.delayNs[slot] = verdict.delayNs;
     this.holder[slot] = verdict.holder;
     requests.status[slot] = verdict.status;
+    this.errorOffsets[slot] = verdict.errorOffsetBytes;
     if (verdict.status === Status.ok) this.moveBytes(slot, payload);
 
     this.model.advance(arrivalNs, this);
@@ -185,8 +193,20 @@ export class Device implements BlockTarget, CompletionSink {
     }
   }
 
-  read(offsetBytes: number, target: Uint8Array): Status {
-    return this.store.read(offsetBytes, target);
+  read(slot: RequestSlot, fromBytes: number, target: Uint8Array): Status {
+    return this.store.read(this.requests.offsetBytes[slot] + fromBytes, target);
+  }
+
+  errorOffsetBytes(slot: RequestSlot): number {
+    return this.errorOffsets[slot];
+  }
+
+  extents(offsetBytes: number, lengthBytes: number): Iterable<Extent> {
+    return this.store.extents(offsetBytes, lengthBytes);
+  }
+
+  faultExtents(offsetBytes: number, lengthBytes: number): Iterable<FaultExtent> {
+    return this.faults.extents(offsetBytes, lengthBytes);
   }
 
   abandon(owner: RequestOwner): void {

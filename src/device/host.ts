@@ -8,6 +8,7 @@ import { Worker } from "node:worker_threads";
 import { BlkError } from "../base/errors.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
+import type { TlsFiles } from "../nbd/tls.js";
 import type { Profile } from "../profile/load.js";
 import type { Timing } from "./live-clock.js";
 import { makeCalls } from "./rpc.js";
@@ -26,11 +27,14 @@ export interface DeviceSpec {
   /** Memory the bytes may take when there is no file; a write beyond it ends in `nospc`. */
   memoryLimitBytes: number;
   isReadOnly: boolean;
+  /** Whether NBD clients must keep to the profile's logical block. */
+  isBlockSizeEnforced: boolean;
   seed: number;
   /** `path=value` as given, for the recording's header. */
   settings: string[];
   /** File to record arrivals and completions in; none when null. */
   record: string | null;
+  tls: TlsFiles;
   /** NBD URIs to listen on. */
   listen: string[];
   /** How the device waits for the moment a reply is due. */

@@ -42,7 +42,7 @@ export class KernelLinks {
       throw error;
     }
     const { sizeBytes } = this.exported.target;
-    return { sockets, sizeBytes, transmissionFlags: transmissionFlagsOf(this.exported) };
+    return { sockets, sizeBytes, transmissionFlags: transmissionFlagsOf(this.exported, "simple") };
   }
 
   /** How the next link ended. One caller at a time. */

@@ -13,6 +13,7 @@ import { RequestTable } from "../base/request.js";
 import { type FaultReport, FaultSet, type FaultSpec } from "../fault/set.js";
 import { createModel } from "../model/create.js";
 import { NbdServer } from "../nbd/server.js";
+import { loadTls } from "../nbd/tls.js";
 import { parseNbdUri } from "../nbd/uri.js";
 import { openFileStore } from "../store/file.js";
 import { MemoryStore } from "../store/memory.js";
@@ -81,10 +82,18 @@ async function start(): Promise<DeviceDescription> {
   const { profile } = spec;
   // Addresses are read first: the cheapest mistakes are found before anything is touched.
   const addresses = spec.listen.map(parseNbdUri);
+  const tls = loadTls(spec.tls);
   store = openStore();
   try {
     const requests = new RequestTable(requestCapacity);
     const { sizeBytes } = store;
+    if (spec.isBlockSizeEnforced && sizeBytes % profile.logicalBlockBytes !== 0) {
+      throw new BlkError(
+        "BLK_E_SIZE",
+        `${sizeBytes} bytes are not whole blocks of ${profile.logicalBlockBytes}`,
+        "Choose another --size, or leave out --strict-blocks",
+      );
+    }
     faults = new FaultSet({
       seed: spec.seed,
       requests,
@@ -103,7 +112,17 @@ async function start(): Promise<DeviceDescription> {
       observer: recording?.writer ?? null,
     });
     const names = [...new Set(addresses.map(({ exportName }) => exportName))];
-    server = new NbdServer({ exports: names.map((name) => ({ name, target: device })), logger: log });
+    const { isBlockSizeEnforced } = spec;
+    server = new NbdServer({
+      exports: names.map((name) => ({
+        name,
+        target: device,
+        isBlockSizeEnforced,
+        isTlsRequired: addresses.every(({ exportName, isTls }) => exportName !== name || isTls === true),
+      })),
+      tls,
+      logger: log,
+    });
     kernelLinks = new KernelLinks(server, { name: spec.name, target: device }, log);
     const uris: string[] = [];
     for (const address of addresses) uris.push(await server.listen(address));

@@ -18,6 +18,8 @@ export const noHolder = -1;
 export class FaultVerdict {
   /** How the request shall end. Anything but ok ends the chain of faults. */
   status: Status = Status.ok;
+  /** First byte of the device that the error concerns, when a range of the fault says so; -1 when it has no place. */
+  errorOffsetBytes = -1;
   /** Time added to what the model says; delays of several faults add up. */
   delayNs = 0;
   /** Id of the fault that holds the request back, or `noHolder`. */
@@ -27,6 +29,7 @@ export class FaultVerdict {
 
   clear(): void {
     this.status = Status.ok;
+    this.errorOffsetBytes = -1;
     this.delayNs = 0;
     this.holder = noHolder;
     this.hits = 0;

@@ -12,6 +12,7 @@
  */
 import { z } from "zod";
 import { BlkError } from "../base/errors.js";
+import type { FaultExtent } from "../base/extent.js";
 import { Random } from "../base/random.js";
 import type { RequestSlot, RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
@@ -133,7 +134,9 @@ export class FaultSet {
         fault.held++;
       }
       fault.bound.onHit(verdict, fault.random);
-      if (verdict.status !== Status.ok) break;
+      if (verdict.status === Status.ok) continue;
+      verdict.errorOffsetBytes = fault.trigger.firstRangeByte(this.requests, slot);
+      break;
     }
     return verdict;
   }
@@ -194,6 +197,25 @@ export class FaultSet {
 
   get(name: string): FaultReport {
     return report(this.find(name));
+  }
+
+  /**
+   * The range of the device as runs in which armed faults may hit the same operations, in order and without gaps. What
+   * a fault's other conditions (count, probability, queue) say of the next request is not asked.
+   */
+  *extents(offsetBytes: number, lengthBytes: number): Generator<FaultExtent> {
+    const endBytes = offsetBytes + lengthBytes;
+    const triggers = this.faults.map(({ trigger }) => trigger).filter((trigger) => trigger.isLive);
+    for (let from = offsetBytes; from < endBytes; ) {
+      let opMask = 0;
+      let to = endBytes;
+      for (const trigger of triggers) {
+        opMask |= trigger.opMaskAt(from);
+        to = Math.min(to, trigger.nextBoundary(from));
+      }
+      yield { offsetBytes: from, lengthBytes: to - from, opMask };
+      from = to;
+    }
   }
 
   /** Arms a fault, or makes it idle: while it is idle nothing is counted. */

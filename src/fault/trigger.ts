@@ -125,6 +125,40 @@ export class Trigger {
     return this.hits >= this.times || (this.nth > 0 && this.matched - this.after >= this.nth);
   }
 
+  /** Whether a request may yet be hit. */
+  get isLive(): boolean {
+    return this.isArmed && !this.isSpent;
+  }
+
+  /** Operations that may be hit at this byte, as a mask of their codes. */
+  opMaskAt(offsetBytes: number): number {
+    const isWithin = this.rangeStarts.length === 0 || this.overlapsRange(offsetBytes, 1);
+    return isWithin ? this.opMask : 0;
+  }
+
+  /** The next byte after `offsetBytes` at which a range begins or ends. */
+  nextBoundary(offsetBytes: number): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < this.rangeStarts.length; i++) {
+      if (this.rangeStarts[i] > offsetBytes) next = Math.min(next, this.rangeStarts[i]);
+      if (this.rangeEnds[i] > offsetBytes) next = Math.min(next, this.rangeEnds[i]);
+    }
+    return next;
+  }
+
+  /** The first byte of the request that lies in a range; -1 when the trigger names no ranges. */
+  firstRangeByte(requests: RequestTable, slot: RequestSlot): number {
+    const offsetBytes = requests.offsetBytes[slot];
+    const endBytes = offsetBytes + requests.lengthBytes[slot];
+    let first = -1;
+    for (let i = 0; i < this.rangeStarts.length; i++) {
+      if (offsetBytes >= this.rangeEnds[i] || endBytes <= this.rangeStarts[i]) continue;
+      const byte = Math.max(offsetBytes, this.rangeStarts[i]);
+      if (first < 0 || byte < first) first = byte;
+    }
+    return first;
+  }
+
   /** Whether the fault acts on this request, which arrives at `nowNs`. Counts. */
   fires(requests: RequestTable, slot: RequestSlot, nowNs: number): boolean {
     if (!this.isArmed) return false;

@@ -33,6 +33,8 @@ const needs: Record<Component, readonly PackageNeed[]> = {
   ],
   clients: [
     { package: "libnbd-bin", binary: "nbdinfo" },
+    // nbdsh is a script of its own package, which brings the Python binding with it.
+    { package: "python3-libnbd", binary: "nbdsh" },
     { package: "qemu-utils", binary: "qemu-img" },
     { package: "nbdkit", binary: "nbdkit" },
     { package: "fio", binary: "fio" },

@@ -16,6 +16,9 @@ export interface CompletionSink {
 }
 
 export interface Model {
+  /** Whether zeroing is always done sooner than writing as many bytes; it is not where this is left out. */
+  readonly isZeroFast?: boolean;
+
   /**
    * A request reaches the device. `nowNs` never decreases, and the model has been advanced to it before.
    * The request's fields stay unchanged in the request table until its completion.

@@ -9,8 +9,8 @@ import { maximumPayloadBytes } from "./constants.js";
 
 const smallestBytes = 64 * 1024;
 const classCount = Math.log2(maximumPayloadBytes / smallestBytes) + 1;
-/** Room for headers beside the payload. */
-const headroomBytes = 64;
+/** Room for headers beside the payload: at most a chunk of data and the error behind it. */
+const headroomBytes = 128;
 /** Idle memory kept for reuse; the rest goes back to the system. */
 const maximumIdleBytes = 64 * 1024 * 1024;
 

@@ -3,6 +3,7 @@
  * and nothing else.
  */
 import type { Duplex } from "node:stream";
+import { assert } from "../base/assert.js";
 import type { BlockTarget } from "../base/target.js";
 import type { BufferPool } from "./buffer-pool.js";
 import type { NbdExport } from "./export.js";
@@ -10,8 +11,8 @@ import { Handshake, type Session } from "./handshake.js";
 import type { NbdLimits } from "./limits.js";
 import type { NbdLogger } from "./logger.js";
 import { Outbox } from "./outbox.js";
-import { simpleReplies } from "./replies.js";
 import type { SlotNotes } from "./slot-notes.js";
+import { type TlsSettings, upgradeToTls } from "./tls.js";
 import { Transmission } from "./transmission.js";
 
 /** A `net.Socket`, as far as a connection uses it. */
@@ -24,6 +25,7 @@ export interface ConnectionOptions {
   /** Counts connections from 0; also the hardware queue, modulo what the request table can hold. */
   number: number;
   exports: readonly NbdExport[];
+  tls: TlsSettings | null;
   limits: NbdLimits;
   pool: BufferPool;
   notesOf: (target: BlockTarget) => SlotNotes;
@@ -38,31 +40,32 @@ const queueCount = 65536;
 
 export class Connection {
   private readonly options: ConnectionOptions;
-  private readonly socket: ByteStream;
+  /** The client's socket; after STARTTLS the stream that decrypts it. */
+  private socket: ByteStream;
   private readonly handshake: Handshake;
-  private readonly outbox: Outbox;
+  private outbox: Outbox | null = null;
   private transmission: Transmission | null = null;
   private handshakeDeadline: NodeJS.Timeout | null;
   private linger: NodeJS.Timeout | null = null;
   private isEnding = false;
 
   constructor(options: ConnectionOptions) {
-    const { socket, exports, limits, pool } = options;
+    const { socket, exports, limits, tls } = options;
     this.options = options;
     this.socket = socket;
-    this.outbox = new Outbox(socket, pool, limits.queuedReplyBytes, () => this.transmission?.onWritten());
-    this.handshake = new Handshake(exports, limits, {
-      send: (bytes) => void socket.write(bytes),
+    this.handshake = new Handshake(exports, limits, tls?.mode ?? "off", {
+      send: (bytes) => void this.socket.write(bytes),
+      startTls: () => this.startTls(),
       end: (reason) => this.end(reason),
     });
     this.handshakeDeadline = setTimeout(() => {
       this.destroy(`handshake took more than ${limits.handshakeMs} ms`);
     }, limits.handshakeMs);
     this.handshakeDeadline.unref();
-    socket.on("data", (bytes) => this.onData(bytes));
-    socket.on("end", () => this.onPeerEnd());
-    socket.on("error", (error) => this.log(`socket failed: ${error.message}`));
-    socket.on("close", () => this.onClose());
+    socket.on("data", this.onData);
+    socket.on("end", this.onPeerEnd);
+    socket.on("error", this.onError);
+    socket.on("close", this.onClose);
     this.log("client connected");
     if (options.session === undefined) this.handshake.start();
     else this.transmission = this.enter(options.session);
@@ -83,7 +86,7 @@ export class Connection {
 
   /** Grows whenever the client sends or reads something. */
   get progress(): number {
-    return this.socket.bytesRead + this.outbox.writtenBuffers;
+    return this.socket.bytesRead + (this.outbox?.writtenBuffers ?? 0);
   }
 
   /** Finishes what is in flight, refuses the rest, then closes. */
@@ -98,7 +101,7 @@ export class Connection {
     this.socket.destroy();
   }
 
-  private onData(bytes: Buffer): void {
+  private readonly onData = (bytes: Buffer): void => {
     if (this.isEnding) return;
     if (this.transmission !== null) {
       this.transmission.receive(bytes, 0);
@@ -108,19 +111,40 @@ export class Connection {
     if (this.handshake.session === null) return;
     this.transmission = this.enter(this.handshake.session);
     if (at < bytes.length) this.transmission.receive(bytes, at);
+  };
+
+  /** Leaves the socket to TLS, and goes on with what comes out of it. The deadline of the handshake holds on. */
+  private startTls(): void {
+    const { socket } = this;
+    const { tls } = this.options;
+    assert(tls !== null, "the handshake offers TLS only where there is some");
+    socket.off("data", this.onData);
+    socket.off("end", this.onPeerEnd);
+    const onSecure = (secure: ByteStream) => {
+      this.socket = secure;
+      secure.on("data", this.onData);
+      secure.on("end", this.onPeerEnd);
+      secure.on("error", this.onError);
+      this.log("client switched to TLS");
+    };
+    upgradeToTls(tls, socket, onSecure, (error) => this.log(`TLS failed: ${error.message}`));
   }
+
+  private readonly onError = (error: Error): void => this.log(`socket failed: ${error.message}`);
 
   private enter(session: Session): Transmission {
     this.stopHandshakeDeadline();
     this.log(`client opened export ${JSON.stringify(session.export.name)}`);
+    const { pool, limits } = this.options;
+    const { socket } = this;
+    this.outbox = new Outbox(socket, pool, limits.queuedReplyBytes, () => this.transmission?.onWritten());
     return new Transmission({
       session,
       queue: this.options.number % queueCount,
       outbox: this.outbox,
-      pool: this.options.pool,
+      pool,
       notes: this.options.notesOf(session.export.target),
-      replies: simpleReplies,
-      limits: this.options.limits,
+      limits,
       port: {
         pause: () => void this.socket.pause(),
         resume: () => void this.socket.resume(),
@@ -147,17 +171,17 @@ export class Connection {
    * The client will send nothing more. After DISC it may still wait for replies; without DISC it has vanished, and
    * what it had in flight is forgotten.
    */
-  private onPeerEnd(): void {
+  private readonly onPeerEnd = (): void => {
     if (this.transmission?.isDisconnecting !== true && !this.isEnding) this.destroy("client vanished");
-  }
+  };
 
-  private onClose(): void {
+  private readonly onClose = (): void => {
     this.stopHandshakeDeadline();
     if (this.linger !== null) clearTimeout(this.linger);
     this.transmission?.abandon();
     this.options.onClose();
     this.log("connection closed");
-  }
+  };
 
   private stopHandshakeDeadline(): void {
     if (this.handshakeDeadline !== null) clearTimeout(this.handshakeDeadline);

@@ -28,8 +28,13 @@ export const Option = Object.freeze({
   exportName: 1,
   abort: 2,
   list: 3,
+  starttls: 5,
   info: 6,
   go: 7,
+  structuredReply: 8,
+  listMetaContext: 9,
+  setMetaContext: 10,
+  extendedHeaders: 11,
 });
 
 /** "Option reply types". Errors have the top bit set. */
@@ -37,9 +42,13 @@ export const OptionReply = Object.freeze({
   ack: 1,
   server: 2,
   info: 3,
+  metaContext: 4,
   errUnsupported: 0x80000001,
+  errPolicy: 0x80000002,
   errInvalid: 0x80000003,
+  errTlsRequired: 0x80000005,
   errUnknown: 0x80000006,
+  errExtendedHeadersRequired: 0x8000000a,
 });
 
 /** "Information types" in answers to INFO and GO. */
@@ -54,7 +63,10 @@ export const TransmissionFlag = Object.freeze({
   rotational: 1 << 4,
   sendTrim: 1 << 5,
   sendWriteZeroes: 1 << 6,
+  sendDf: 1 << 7,
   canMultiConn: 1 << 8,
+  sendCache: 1 << 10,
+  sendFastZero: 1 << 11,
 });
 
 /** "Request message". */
@@ -64,6 +76,29 @@ export const requestHeaderBytes = 28;
 export const simpleReplyMagic = 0x67446698;
 export const simpleReplyBytes = 16;
 
+/** "Structured reply chunk message". */
+export const structuredReplyMagic = 0x668e33ef;
+export const structuredReplyBytes = 20;
+
+/** "Extended headers": both directions, 64-bit lengths. */
+export const extendedRequestMagic = 0x21e41c71;
+export const extendedReplyMagic = 0x6e8a278c;
+export const extendedHeaderBytes = 32;
+
+/** "Structured reply flags". */
+export const ChunkFlag = Object.freeze({ done: 1 << 0 });
+
+/** "Structured reply types". Errors have the top bit set. */
+export const ChunkType = Object.freeze({
+  none: 0,
+  offsetData: 1,
+  offsetHole: 2,
+  blockStatus: 5,
+  blockStatusExtended: 6,
+  error: 0x8001,
+  errorOffset: 0x8002,
+});
+
 /** "Request types". */
 export const Command = Object.freeze({
   read: 0,
@@ -71,11 +106,20 @@ export const Command = Object.freeze({
   disconnect: 2,
   flush: 3,
   trim: 4,
+  cache: 5,
   writeZeroes: 6,
+  blockStatus: 7,
 });
 
 /** "Command flags". */
-export const CommandFlag = Object.freeze({ fua: 1 << 0, noHole: 1 << 1 });
+export const CommandFlag = Object.freeze({
+  fua: 1 << 0,
+  noHole: 1 << 1,
+  df: 1 << 2,
+  requestOne: 1 << 3,
+  fastZero: 1 << 4,
+  payloadLength: 1 << 5,
+});
 
 /** "Error values": these and no others may stand on the wire. */
 export const WireError = Object.freeze({
@@ -85,6 +129,8 @@ export const WireError = Object.freeze({
   ENOMEM: 12,
   EINVAL: 22,
   ENOSPC: 28,
+  EOVERFLOW: 75,
+  ENOTSUP: 95,
   ESHUTDOWN: 108,
 });
 

@@ -15,7 +15,6 @@ import {
   HandshakeFlag,
   Info,
   maximumPayloadBytes,
-  maximumStringBytes,
   Option,
   OptionReply,
   optionHeaderBytes,
@@ -23,16 +22,25 @@ import {
   optionReplyHeaderBytes,
   optionReplyMagic,
 } from "./constants.js";
-import { findExport, type NbdExport, transmissionFlagsOf } from "./export.js";
+import { findExport, minimumBlockBytesOf, type NbdExport, transmissionFlagsOf } from "./export.js";
 import type { NbdLimits } from "./limits.js";
+import { findMetaContexts, type MetaContext } from "./meta-context.js";
+import { decodeString, encodeString, parseInfoRequest, parseMetaQuery } from "./option-data.js";
+import type { ReplyMode } from "./replies.js";
+import type { TlsMode } from "./tls.js";
 
 /** What the handshake has agreed on: all that transmission needs to know of it. */
 export interface Session {
   export: NbdExport;
   transmissionFlags: number;
+  replyMode: ReplyMode;
+  /** What BLOCK_STATUS answers with, one chunk each. */
+  contexts: readonly MetaContext[];
 }
 
 export interface HandshakePort {
+  /** Go over to TLS; from then on `receive` is given what was decrypted. */
+  startTls(): void;
   send(bytes: Uint8Array): void;
   /** Close after what was sent has gone out; `reason` is for the log. */
   end(reason: string): void;
@@ -43,8 +51,6 @@ type Expect = "clientFlags" | "optionHeader" | "optionData" | "nothing";
 
 const serverFlags = HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes;
 
-const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
 export class Handshake {
   /** Set when the client has chosen an export: whatever follows belongs to transmission. */
   session: Session | null = null;
@@ -53,6 +59,11 @@ export class Handshake {
   private readonly limits: NbdLimits;
   private readonly port: HandshakePort;
 
+  private readonly tlsMode: TlsMode;
+  private isSecure = false;
+  /** What lies behind STARTTLS in the same segment was not encrypted, whoever put it there: it must not be heeded. */
+  private isRestDiscarded = false;
+
   private expect: Expect = "clientFlags";
   /** Collects what is expected, wherever the segments were cut. */
   private held: Buffer = Buffer.allocUnsafe(clientFlagsBytes);
@@ -60,8 +71,14 @@ export class Handshake {
   private option = 0;
   private optionCount = 0;
   private hasPadding = true;
+  private isFixedNewstyle = false;
+  private replyMode: ReplyMode = "simple";
+  /** What SET_META_CONTEXT chose, for the export it named. */
+  private contexts: readonly MetaContext[] = [];
+  private contextsName: string | null = null;
 
-  constructor(exports: readonly NbdExport[], limits: NbdLimits, port: HandshakePort) {
+  constructor(exports: readonly NbdExport[], limits: NbdLimits, tlsMode: TlsMode, port: HandshakePort) {
+    this.tlsMode = tlsMode;
     this.exports = exports;
     this.limits = limits;
     this.port = port;
@@ -88,6 +105,10 @@ export class Handshake {
       at += taken;
       if (this.heldBytes < this.held.length) return at;
       this.onHeld();
+      if (this.isRestDiscarded) {
+        this.isRestDiscarded = false;
+        return bytes.length;
+      }
     }
     // After an end the rest is of no interest; after a choice it is the first request.
     return this.session === null ? bytes.length : at;
@@ -123,6 +144,7 @@ export class Handshake {
       this.end(`client set unknown handshake flags 0x${flags.toString(16)}`);
       return;
     }
+    this.isFixedNewstyle = (flags & HandshakeFlag.fixedNewstyle) !== 0;
     this.hasPadding = (flags & HandshakeFlag.noZeroes) === 0;
     this.await("optionHeader", optionHeaderBytes);
   }
@@ -146,7 +168,15 @@ export class Handshake {
 
   private onOption(data: Buffer): void {
     this.await("optionHeader", optionHeaderBytes);
+    if (this.tlsMode === "require" && !this.isSecure && !isAllowedInTheClear(this.option)) {
+      if (this.option === Option.exportName) this.end("client used EXPORT_NAME without TLS");
+      else this.replyError(OptionReply.errTlsRequired, "TLS is required: begin with STARTTLS");
+      return;
+    }
     switch (this.option) {
+      case Option.starttls:
+        this.onStartTls(data);
+        break;
       case Option.exportName:
         this.onExportName(data);
         break;
@@ -161,6 +191,16 @@ export class Handshake {
       case Option.go:
         this.onInfoOrGo(data);
         break;
+      case Option.structuredReply:
+        this.onStructuredReply(data);
+        break;
+      case Option.extendedHeaders:
+        this.onExtendedHeaders(data);
+        break;
+      case Option.listMetaContext:
+      case Option.setMetaContext:
+        this.onMetaContext(data);
+        break;
       default:
         this.replyError(OptionReply.errUnsupported, `option ${this.option} is not supported`);
     }
@@ -168,18 +208,99 @@ export class Handshake {
 
   /** The oldest way to choose an export: no reply but the export itself, and no way to refuse but to close. */
   private onExportName(data: Buffer): void {
+    if (this.replyMode === "extended") {
+      this.end("client used EXPORT_NAME after extended headers");
+      return;
+    }
     const name = decodeString(data);
     const chosen = name === null ? undefined : findExport(this.exports, name);
-    if (chosen === undefined) {
+    if (chosen === undefined || this.isOutOfReach(chosen)) {
       this.end(`client asked for the unknown export ${JSON.stringify(name)} by EXPORT_NAME`);
       return;
     }
-    const flags = transmissionFlagsOf(chosen);
+    const flags = transmissionFlagsOf(chosen, this.replyMode);
     const answer = Buffer.alloc(10 + (this.hasPadding ? exportNamePaddingBytes : 0));
     answer.writeBigUInt64BE(BigInt(chosen.target.sizeBytes), 0);
     answer.writeUInt16BE(flags, 8);
     this.port.send(answer);
-    this.enter(chosen, flags);
+    this.enter(chosen, name ?? "", flags);
+  }
+
+  private onStartTls(data: Buffer): void {
+    if (data.length > 0) {
+      this.replyError(OptionReply.errInvalid, "STARTTLS takes no data");
+    } else if (this.tlsMode === "off" || !this.isFixedNewstyle) {
+      this.replyError(OptionReply.errPolicy, "this server does not speak TLS");
+    } else if (this.isSecure) {
+      this.replyError(OptionReply.errInvalid, "TLS is in force already");
+    } else {
+      this.reply(OptionReply.ack);
+      // Whatever was agreed on in the clear may be somebody else's wish.
+      this.replyMode = "simple";
+      this.contexts = [];
+      this.contextsName = null;
+      this.isSecure = true;
+      this.isRestDiscarded = true;
+      this.port.startTls();
+    }
+  }
+
+  private isOutOfReach({ isTlsRequired }: NbdExport): boolean {
+    return isTlsRequired === true && !this.isSecure;
+  }
+
+  private onStructuredReply(data: Buffer): void {
+    if (data.length > 0) {
+      this.replyError(OptionReply.errInvalid, "STRUCTURED_REPLY takes no data");
+    } else if (this.replyMode === "extended") {
+      this.replyError(OptionReply.errExtendedHeadersRequired, "extended headers are negotiated already");
+    } else {
+      this.replyMode = "structured";
+      this.reply(OptionReply.ack);
+    }
+  }
+
+  private onExtendedHeaders(data: Buffer): void {
+    if (data.length > 0) {
+      this.replyError(OptionReply.errInvalid, "EXTENDED_HEADERS takes no data");
+    } else {
+      this.replyMode = "extended";
+      this.reply(OptionReply.ack);
+    }
+  }
+
+  private onMetaContext(data: Buffer): void {
+    const isListing = this.option === Option.listMetaContext;
+    // A choice replaces the one before, even if it fails.
+    if (!isListing) this.contexts = [];
+    if (!isListing && this.replyMode === "simple") {
+      this.replyError(OptionReply.errInvalid, "negotiate structured replies or extended headers first");
+      return;
+    }
+    const query = parseMetaQuery(data);
+    if (query === null) {
+      this.replyError(OptionReply.errInvalid, "the lengths in the option do not fit together");
+      return;
+    }
+    const chosen = findExport(this.exports, query.name);
+    if (chosen === undefined) {
+      this.replyError(OptionReply.errUnknown, `no export is named ${JSON.stringify(query.name)}`);
+      return;
+    }
+    if (this.isOutOfReach(chosen)) {
+      this.replyError(OptionReply.errTlsRequired, "the export is for clients with TLS: begin with STARTTLS");
+      return;
+    }
+    const contexts = findMetaContexts(query.queries, isListing);
+    for (const { name, id } of contexts) {
+      const number = Buffer.allocUnsafe(4);
+      number.writeUInt32BE(isListing ? 0 : id, 0);
+      this.reply(OptionReply.metaContext, number, Buffer.from(name));
+    }
+    this.reply(OptionReply.ack);
+    if (isListing) return;
+    this.contexts = contexts;
+    this.contextsName = query.name;
   }
 
   private onList(data: Buffer): void {
@@ -187,7 +308,9 @@ export class Handshake {
       this.replyError(OptionReply.errInvalid, "LIST takes no data");
       return;
     }
-    for (const { name, target } of this.exports) {
+    for (const candidate of this.exports) {
+      if (this.isOutOfReach(candidate)) continue;
+      const { name, target } = candidate;
       const nameBytes = Buffer.from(name);
       const length = Buffer.allocUnsafe(4);
       length.writeUInt32BE(nameBytes.length, 0);
@@ -207,11 +330,15 @@ export class Handshake {
       this.replyError(OptionReply.errUnknown, `no export is named ${JSON.stringify(request.name)}`);
       return;
     }
-    const flags = transmissionFlagsOf(chosen);
+    if (this.isOutOfReach(chosen)) {
+      this.replyError(OptionReply.errTlsRequired, "the export is for clients with TLS: begin with STARTTLS");
+      return;
+    }
+    const flags = transmissionFlagsOf(chosen, this.replyMode);
     this.replyInfo(chosen, flags, Info.export);
     for (const info of request.infos) this.replyInfo(chosen, flags, info);
     this.reply(OptionReply.ack);
-    if (this.option === Option.go) this.enter(chosen, flags);
+    if (this.option === Option.go) this.enter(chosen, request.name, flags);
   }
 
   /** Information nobody knows is left out, as the protocol asks. */
@@ -230,16 +357,18 @@ export class Handshake {
       this.reply(OptionReply.info, type, encodeString(target.description));
     } else if (info === Info.blockSize) {
       const body = Buffer.allocUnsafe(12);
-      body.writeUInt32BE(target.minimumBlockBytes, 0);
+      body.writeUInt32BE(minimumBlockBytesOf(chosen), 0);
       body.writeUInt32BE(Math.max(target.preferredBlockBytes, target.minimumBlockBytes, 512), 4);
       body.writeUInt32BE(maximumPayloadBytes, 8);
       this.reply(OptionReply.info, type, body);
     }
   }
 
-  private enter(chosen: NbdExport, transmissionFlags: number): void {
+  private enter(chosen: NbdExport, name: string, transmissionFlags: number): void {
     this.expect = "nothing";
-    this.session = { export: chosen, transmissionFlags };
+    // Contexts were chosen for one name: opening another leaves none.
+    const contexts = this.contextsName === name ? this.contexts : [];
+    this.session = { export: chosen, transmissionFlags, replyMode: this.replyMode, contexts };
   }
 
   private replyError(type: number, text: string): void {
@@ -260,34 +389,6 @@ export class Handshake {
   }
 }
 
-/** Data of INFO and GO: name length, name, count, that many information types, and nothing else. */
-function parseInfoRequest(data: Buffer): { name: string; infos: Set<number> } | null {
-  if (data.length < 6) return null;
-  const nameBytes = data.readUInt32BE(0);
-  if (nameBytes > data.length - 6) return null;
-  const name = decodeString(data.subarray(4, 4 + nameBytes));
-  const count = data.readUInt16BE(4 + nameBytes);
-  if (name === null || data.length !== 6 + nameBytes + 2 * count) return null;
-  const infos = new Set<number>();
-  for (let i = 0; i < count; i++) infos.add(data.readUInt16BE(6 + nameBytes + 2 * i));
-  // It is always told, first and once.
-  infos.delete(Info.export);
-  return { name, infos };
-}
-
-/** A protocol string, or null where it breaks the rules: UTF-8 without NUL, at most 4096 bytes. */
-function decodeString(bytes: Uint8Array): string | null {
-  if (bytes.length > maximumStringBytes || bytes.includes(0)) return null;
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    return null;
-  }
-}
-
-function encodeString(text: string): Buffer {
-  const bytes = Buffer.from(text);
-  if (bytes.length <= maximumStringBytes) return bytes;
-  // Cut at a character: decoding drops what is torn at the end.
-  return Buffer.from(new TextDecoder().decode(bytes.subarray(0, maximumStringBytes), { stream: true }));
+function isAllowedInTheClear(option: number): boolean {
+  return option === Option.starttls || option === Option.abort;
 }

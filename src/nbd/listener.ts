@@ -1,10 +1,10 @@
 /**
  * Listening on one address, and saying clearly why it cannot be done.
  */
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, type ListenOptions, type Server, type Socket } from "node:net";
 import { BlkError } from "../base/errors.js";
 import { listenUnix } from "../base/unix-socket.js";
-import { formatNbdUri, type NbdUri, type TcpUri } from "./uri.js";
+import { formatNbdUri, type InheritedUri, type NbdUri } from "./uri.js";
 
 export interface Listener {
   server: Server;
@@ -16,33 +16,59 @@ export interface Listener {
 export async function listenOn(uri: NbdUri, onConnection: (socket: Socket) => void): Promise<Listener> {
   // Half-open: a client may close its side after DISC and still wait for replies.
   const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, onConnection);
+  if (uri.transport === "fd") {
+    await listenPlainly(server, { fd: uri.fd }, (error) => explainInherited(uri, error));
+    return { server, uri: whereItListens(server, uri) };
+  }
   if (uri.transport === "unix") {
     await listenUnix(server, uri.path);
     return { server, uri };
   }
-  await listenTcp(server, uri);
+  await listenPlainly(server, { host: uri.host, port: uri.port }, (error) => explain(uri, error));
   return { server, uri: { ...uri, port: (server.address() as AddressInfo).port } };
 }
 
-function listenTcp(server: Server, uri: TcpUri): Promise<void> {
+function listenPlainly(
+  server: Server,
+  where: ListenOptions | { fd: number },
+  explained: (error: NodeJS.ErrnoException) => BlkError,
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const onError = (error: NodeJS.ErrnoException) => reject(explain(uri, error));
+    const onError = (error: NodeJS.ErrnoException) => reject(explained(error));
     server.once("error", onError);
-    server.listen({ host: uri.host, port: uri.port }, () => {
+    server.listen(where, () => {
       server.off("error", onError);
       resolve();
     });
   });
 }
 
-function explain(uri: TcpUri, error: NodeJS.ErrnoException): BlkError {
+/** What clients can reach an inherited socket by: Node tells the address of TCP sockets only. */
+function whereItListens(server: Server, uri: NbdUri & InheritedUri): NbdUri {
+  const { exportName, isTls = false } = uri;
+  const address = server.address() ?? "";
+  if (typeof address === "string") return uri;
+  return { transport: "tcp", host: address.address, port: address.port, exportName, isTls };
+}
+
+function explainInherited(uri: InheritedUri, error: NodeJS.ErrnoException): BlkError {
+  return new BlkError(
+    "BLK_E_LISTEN",
+    `descriptor ${uri.fd} cannot be listened on: ${error.message}`,
+    "Hand over a bound stream socket, as systemd's socket units do",
+    { cause: error },
+  );
+}
+
+function explain(uri: NbdUri, error: NodeJS.ErrnoException): BlkError {
   const [what, hint] = reason(uri, error);
   return new BlkError("BLK_E_LISTEN", `cannot listen on ${formatNbdUri(uri)}: ${what}`, hint, {
     cause: error,
   });
 }
 
-function reason(uri: TcpUri, error: NodeJS.ErrnoException): [what: string, hint: string] {
+function reason(uri: NbdUri, error: NodeJS.ErrnoException): [what: string, hint: string] {
+  if (uri.transport !== "tcp") return [error.message, "Choose another name"];
   switch (error.code) {
     case "EADDRINUSE":
       return [

@@ -15,6 +15,7 @@ import { defaultLimits, type NbdLimits } from "./limits.js";
 import { type Listener, listenOn } from "./listener.js";
 import { type NbdLogger, silentLogger } from "./logger.js";
 import { SlotNotes } from "./slot-notes.js";
+import type { TlsSettings } from "./tls.js";
 import { formatNbdUri, type NbdUri, parseNbdUri } from "./uri.js";
 
 export interface NbdServerOptions {
@@ -22,12 +23,15 @@ export interface NbdServerOptions {
   exports: readonly NbdExport[];
   logger?: NbdLogger;
   limits?: Partial<NbdLimits>;
+  /** What clients may or must switch to; without it there is no TLS. */
+  tls?: TlsSettings | null;
 }
 
 export class NbdServer {
   private readonly exports: readonly NbdExport[];
   private readonly limits: NbdLimits;
   private readonly logger: NbdLogger;
+  private readonly tls: TlsSettings | null;
   private readonly pool: BufferPool;
   private readonly notes = new Map<BlockTarget, SlotNotes>();
   private readonly listeners: Listener[] = [];
@@ -47,6 +51,7 @@ export class NbdServer {
     this.exports = options.exports;
     this.limits = { ...defaultLimits, ...options.limits };
     this.logger = options.logger ?? silentLogger;
+    this.tls = options.tls ?? null;
     this.pool = new BufferPool(this.limits.payloadBytes);
     this.stallCheck = setInterval(() => this.closeStalled(), this.limits.stallMs);
     this.stallCheck.unref();
@@ -72,6 +77,13 @@ export class NbdServer {
   async listen(address: string | NbdUri): Promise<string> {
     assert(!this.isClosing, "a closed server does not listen again");
     const uri = typeof address === "string" ? parseNbdUri(address) : address;
+    if (uri.isTls === true && this.tls === null) {
+      throw new BlkError(
+        "BLK_E_NBD_URI",
+        `"${formatNbdUri(uri)}" asks for TLS, for which the server has neither certificate nor keys`,
+        "Give --tls-cert and --tls-key, or --tls-psk",
+      );
+    }
     if (findExport(this.exports, uri.exportName) === undefined) {
       const names = this.exports.map(({ name }) => JSON.stringify(name)).join(", ");
       throw new BlkError(
@@ -80,7 +92,12 @@ export class NbdServer {
         `Served: ${names}`,
       );
     }
-    const listener = await listenOn(uri, (socket) => this.onConnection(socket));
+    // An address of the scheme nbds demands TLS, whatever the others do.
+    const isForced = uri.isTls === true || this.tls?.mode === "require";
+    const tls: TlsSettings | null =
+      isForced && this.tls !== null ? { ...this.tls, mode: "require" } : this.tls;
+    const told: NbdUri = isForced ? { ...uri, isTls: true } : uri;
+    const listener = await listenOn(told, (socket) => this.onConnection(socket, tls));
     if (this.isClosing) {
       listener.server.close();
       throw new BlkError("BLK_E_LISTEN", `the server was closed before it listened on ${formatNbdUri(uri)}`);
@@ -119,8 +136,13 @@ export class NbdServer {
   adopt(socket: ByteStream, exported: NbdExport, onClose: (hasDisconnected: boolean) => void): void {
     assert(!this.isClosing, "a closed server adopts nothing");
     const connection: Connection = new Connection({
-      ...this.connectionOptions(socket),
-      session: { export: exported, transmissionFlags: transmissionFlagsOf(exported) },
+      ...this.connectionOptions(socket, null),
+      session: {
+        export: exported,
+        transmissionFlags: transmissionFlagsOf(exported, "simple"),
+        replyMode: "simple",
+        contexts: [],
+      },
       onClose: () => {
         this.onClosed(connection);
         onClose(connection.hasClientDisconnected);
@@ -129,7 +151,7 @@ export class NbdServer {
     this.connections.add(connection);
   }
 
-  private onConnection(socket: Socket): void {
+  private onConnection(socket: Socket, tls: TlsSettings | null): void {
     if (this.isClosing || this.connections.size >= this.limits.connections) {
       // It may fail before it is gone, and nobody else listens to that.
       socket.on("error", () => undefined);
@@ -140,17 +162,18 @@ export class NbdServer {
       return;
     }
     const connection: Connection = new Connection({
-      ...this.connectionOptions(socket),
+      ...this.connectionOptions(socket, tls),
       onClose: () => this.onClosed(connection),
     });
     this.connections.add(connection);
   }
 
-  private connectionOptions(socket: ByteStream): Omit<ConnectionOptions, "onClose"> {
+  private connectionOptions(socket: ByteStream, tls: TlsSettings | null): Omit<ConnectionOptions, "onClose"> {
     return {
       socket,
       number: this.nextNumber++,
       exports: this.exports,
+      tls,
       limits: this.limits,
       pool: this.pool,
       notesOf: (target) => this.notesOf(target),

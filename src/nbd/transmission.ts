@@ -12,22 +12,26 @@
  * Source: NetworkBlockDevice/nbd, `doc/proto.md`, "Transmission".
  */
 import { Flag, noSlot, Op, type RequestSlot } from "../base/request.js";
-import { Status } from "../base/status.js";
 import type { BlockTarget, RequestOwner } from "../base/target.js";
+import { blockStatusBytes, writeBlockStatus } from "./block-status.js";
 import type { BufferPool, PooledBuffer } from "./buffer-pool.js";
 import {
   Command,
   CommandFlag,
-  maximumPayloadBytes,
+  extendedHeaderBytes,
+  extendedRequestMagic,
   requestHeaderBytes,
   requestMagic,
   TransmissionFlag,
   WireError,
 } from "./constants.js";
+import { minimumBlockBytesOf } from "./export.js";
 import type { Session } from "./handshake.js";
 import type { NbdLimits } from "./limits.js";
 import type { Outbox } from "./outbox.js";
-import type { ReplyFormat } from "./replies.js";
+import { ReadReply } from "./read-reply.js";
+import { maximumResultBytes, type ReplyKey, ReplyWriter } from "./replies.js";
+import { checkRequest, type RequestRules } from "./request-check.js";
 import type { SlotNotes } from "./slot-notes.js";
 import { wireErrorOfStatus } from "./wire-errors.js";
 
@@ -49,7 +53,6 @@ export interface TransmissionOptions {
   outbox: Outbox;
   pool: BufferPool;
   notes: SlotNotes;
-  replies: ReplyFormat;
   limits: NbdLimits;
   port: TransmissionPort;
 }
@@ -58,21 +61,22 @@ export interface TransmissionOptions {
  * What comes next: a header, the payload of a write or of a refused write, or nothing from the client, since a
  * complete request waits to be submitted, or an answer to be written.
  */
-type Expect = "header" | "payload" | "refusedPayload" | "submit" | "answer";
+type Expect = "header" | "payload" | "refusedPayload" | "submit" | "answer" | "blockStatus";
 
 /** Why parsing has stopped although there may be bytes left. */
 type Blocked = "no" | "table" | "share" | "replies" | "memory";
 
+const two32 = 2 ** 32;
 const noBytes = new Uint8Array(0);
 
 export class Transmission implements RequestOwner {
   private readonly target: BlockTarget;
   private readonly options: TransmissionOptions;
   private readonly outbox: Outbox;
-  private readonly isReadOnly: boolean;
-  private readonly canTrim: boolean;
-  /** A power of two; 1 when alignment is not enforced. */
-  private readonly alignmentBytes: number;
+  private readonly rules: RequestRules;
+  private readonly writer: ReplyWriter;
+  private readonly readReply: ReadReply;
+  private readonly headerBytes: number;
 
   /** The segment being parsed, and how far. Kept while blocked. */
   private segment: Uint8Array = noBytes;
@@ -88,14 +92,15 @@ export class Transmission implements RequestOwner {
   private hasDisconnected = false;
 
   /** A header cut by the end of a segment. */
-  private readonly cutHeader = new Uint8Array(requestHeaderBytes);
+  private readonly cutHeader = new Uint8Array(extendedHeaderBytes);
   private cutHeaderBytes = 0;
 
   /** The request being parsed. */
   private op: number = Op.read;
+  private commandFlags = 0;
   private flags = 0;
-  private cookieHigh = 0;
-  private cookieLow = 0;
+  private isCache = false;
+  private readonly key: ReplyKey = { cookieHigh: 0, cookieLow: 0, offsetHigh: 0, offsetLow: 0 };
   private offsetBytes = 0;
   private lengthBytes = 0;
   /** Payload of a write cut by the end of a segment, and how much of it is there; or how much was drained. */
@@ -103,6 +108,8 @@ export class Transmission implements RequestOwner {
   private payloadBytes = 0;
   /** The answer to a request that never reaches the device. */
   private verdict: number = WireError.none;
+  /** Names the completed request whose reply is being written. */
+  private readonly doneKey: ReplyKey = { cookieHigh: 0, cookieLow: 0, offsetHigh: 0, offsetLow: 0 };
 
   private nowNs = 0;
   /** The device must be told of: requests submitted, or slots others may wait for. */
@@ -115,13 +122,24 @@ export class Transmission implements RequestOwner {
   private lastDone: RequestSlot = noSlot;
 
   constructor(options: TransmissionOptions) {
-    const { target, isBlockSizeEnforced } = options.session.export;
+    const { session } = options;
+    const { target } = session.export;
     this.options = options;
     this.outbox = options.outbox;
     this.target = target;
-    this.isReadOnly = (options.session.transmissionFlags & TransmissionFlag.readOnly) !== 0;
-    this.canTrim = this.isReadOnly || target.canTrim;
-    this.alignmentBytes = isBlockSizeEnforced === true ? target.minimumBlockBytes : 1;
+    this.writer = new ReplyWriter(session.replyMode);
+    this.readReply = new ReadReply(target, this.writer);
+    this.headerBytes = this.writer.isExtended ? extendedHeaderBytes : requestHeaderBytes;
+    this.rules = {
+      sizeBytes: target.sizeBytes,
+      isReadOnly: (session.transmissionFlags & TransmissionFlag.readOnly) !== 0,
+      canTrim: target.canTrim,
+      canZeroFast: target.canZeroFast,
+      alignmentBytes: minimumBlockBytesOf(session.export),
+      isChunked: this.writer.isChunked,
+      isExtended: this.writer.isExtended,
+      hasContexts: session.contexts.length > 0,
+    };
   }
 
   get requestsInFlight(): number {
@@ -277,6 +295,8 @@ export class Transmission implements RequestOwner {
         return this.submit(null);
       case "answer":
         return this.answer();
+      case "blockStatus":
+        return this.answerBlockStatus();
     }
   }
 
@@ -286,91 +306,83 @@ export class Transmission implements RequestOwner {
       this.block("share");
       return false;
     }
-    const segment = this.segment;
-    if (this.cutHeaderBytes === 0 && segment.length - this.at >= requestHeaderBytes) {
+    const { segment, headerBytes } = this;
+    if (this.cutHeaderBytes === 0 && segment.length - this.at >= headerBytes) {
       const at = this.at;
-      this.at += requestHeaderBytes;
+      this.at += headerBytes;
       this.onHeader(segment, at);
       return true;
     }
-    const taken = Math.min(requestHeaderBytes - this.cutHeaderBytes, segment.length - this.at);
+    const taken = Math.min(headerBytes - this.cutHeaderBytes, segment.length - this.at);
     this.cutHeader.set(segment.subarray(this.at, this.at + taken), this.cutHeaderBytes);
     this.cutHeaderBytes += taken;
     this.at += taken;
-    if (this.cutHeaderBytes < requestHeaderBytes) return false;
+    if (this.cutHeaderBytes < headerBytes) return false;
     this.cutHeaderBytes = 0;
     this.onHeader(this.cutHeader, 0);
     return true;
   }
 
   private onHeader(bytes: Uint8Array, at: number): void {
-    if (readUint32(bytes, at) !== requestMagic) {
+    const { key } = this;
+    const { isExtended } = this.writer;
+    if (readUint32(bytes, at) !== (isExtended ? extendedRequestMagic : requestMagic)) {
       this.isEnded = true;
       this.options.port.abort("client sent a request without the request magic");
       return;
     }
     const commandFlags = (bytes[at + 4] << 8) | bytes[at + 5];
     const command = (bytes[at + 6] << 8) | bytes[at + 7];
-    this.cookieHigh = readUint32(bytes, at + 8);
-    this.cookieLow = readUint32(bytes, at + 12);
-    const offsetHigh = readUint32(bytes, at + 16);
-    const offsetLow = readUint32(bytes, at + 20);
+    key.cookieHigh = readUint32(bytes, at + 8);
+    key.cookieLow = readUint32(bytes, at + 12);
+    key.offsetHigh = readUint32(bytes, at + 16);
+    key.offsetLow = readUint32(bytes, at + 20);
+    // No device has 2^53 bytes, so whatever rounding does to larger numbers leaves them out of bounds.
+    this.offsetBytes = key.offsetHigh * two32 + key.offsetLow;
     this.lengthBytes = readUint32(bytes, at + 24);
-    // No device has 2^53 bytes, so whatever rounding does to larger offsets leaves them out of bounds.
-    this.offsetBytes = offsetHigh * 4294967296 + offsetLow;
-    this.flags = 0;
-    if ((commandFlags & CommandFlag.fua) !== 0) this.flags |= Flag.fua;
-    if ((commandFlags & CommandFlag.noHole) !== 0) this.flags |= Flag.noHole;
+    if (isExtended) this.lengthBytes = this.lengthBytes * two32 + readUint32(bytes, at + 28);
 
     if (command === Command.disconnect) {
       this.hasDisconnected = true;
       return;
     }
-    const error = this.check(command, commandFlags);
-    if (command === Command.write) {
-      this.expectPayload(error);
-    } else if (error !== WireError.none) {
-      this.verdict = error;
-      this.expect = "answer";
-    } else if (command !== Command.flush && this.lengthBytes === 0) {
+    this.commandFlags = commandFlags;
+    // A device may grow while it is served.
+    this.rules.sizeBytes = this.target.sizeBytes;
+    const error = this.isShuttingDown
+      ? WireError.ESHUTDOWN
+      : checkRequest(this.rules, command, commandFlags, this.offsetBytes, this.lengthBytes);
+    const hasPayload = isExtended
+      ? (commandFlags & CommandFlag.payloadLength) !== 0
+      : command === Command.write;
+    if (hasPayload) this.expectPayload(error);
+    else if (error !== WireError.none) this.expectAnswer(error);
+    else this.expectSubmit(command);
+  }
+
+  /** A good request without payload. */
+  private expectSubmit(command: number): void {
+    this.isCache = command === Command.cache;
+    this.flags = deviceFlagsOf(this.commandFlags);
+    if (command === Command.blockStatus) {
+      this.expect = "blockStatus";
+    } else if (command === Command.flush) {
+      // Both are reserved.
+      this.offsetBytes = this.lengthBytes = 0;
+      this.op = Op.flush;
+      this.expect = "submit";
+    } else if (this.lengthBytes === 0) {
       // The protocol leaves the meaning open but forbids to disconnect: nothing asked, nothing to do.
-      this.verdict = WireError.none;
-      this.expect = "answer";
+      this.expectAnswer(WireError.none);
     } else {
       this.op = operationOf(command);
-      if (command === Command.flush) this.offsetBytes = this.lengthBytes = 0;
       this.expect = "submit";
     }
   }
 
-  /** What a request must be refused with, `none` when it is good. The order of the checks is the clients' business too. */
-  private check(command: number, commandFlags: number): number {
-    const { sizeBytes } = this.target;
-    const isBeyondEnd = this.offsetBytes > sizeBytes || this.lengthBytes > sizeBytes - this.offsetBytes;
-    const isChange = command === Command.write || command === Command.trim || command === Command.writeZeroes;
-    if (this.isShuttingDown) return WireError.ESHUTDOWN;
-    // FUA is allowed on every command, even where it means nothing.
-    const allowedFlags =
-      command === Command.writeZeroes ? CommandFlag.fua | CommandFlag.noHole : CommandFlag.fua;
-    if ((commandFlags & ~allowedFlags) !== 0) return WireError.EINVAL;
-    if (command === Command.flush) return WireError.none;
-    if (!isChange && command !== Command.read) return WireError.EINVAL;
-    if (isChange && this.isReadOnly) return WireError.EPERM;
-    if (command === Command.trim && !this.canTrim) return WireError.EINVAL;
-    const hasPayload = command === Command.read || command === Command.write;
-    if (hasPayload && this.lengthBytes > maximumPayloadBytes) return WireError.EINVAL;
-    if (isBeyondEnd) {
-      return command === Command.write || command === Command.writeZeroes
-        ? WireError.ENOSPC
-        : WireError.EINVAL;
-    }
-    const mask = this.alignmentBytes - 1;
-    if (mask !== 0) {
-      // The offset is within the device here, so its remainder is exact.
-      const isAligned = this.offsetBytes % this.alignmentBytes === 0 && (this.lengthBytes & mask) === 0;
-      if (!isAligned) return WireError.EINVAL;
-    }
-    return WireError.none;
+  private expectAnswer(error: number): void {
+    this.verdict = error;
+    this.expect = "answer";
   }
 
   private expectPayload(error: number): void {
@@ -386,6 +398,8 @@ export class Transmission implements RequestOwner {
       return;
     }
     this.op = Op.write;
+    this.isCache = false;
+    this.flags = deviceFlagsOf(this.commandFlags);
     this.expect = "payload";
   }
 
@@ -436,8 +450,12 @@ export class Transmission implements RequestOwner {
       return false;
     }
     const { notes } = this.options;
-    notes.cookieHigh[slot] = this.cookieHigh;
-    notes.cookieLow[slot] = this.cookieLow;
+    notes.cookieHigh[slot] = this.key.cookieHigh;
+    notes.cookieLow[slot] = this.key.cookieLow;
+    notes.offsetHigh[slot] = this.key.offsetHigh;
+    notes.offsetLow[slot] = this.key.offsetLow;
+    notes.isCache[slot] = this.isCache ? 1 : 0;
+    notes.isWhole[slot] = (this.commandFlags & CommandFlag.df) === 0 ? 0 : 1;
     requests.op[slot] = this.op;
     requests.flags[slot] = this.flags;
     requests.queue[slot] = this.options.queue;
@@ -452,20 +470,43 @@ export class Transmission implements RequestOwner {
   }
 
   private answer(): boolean {
-    const { replies } = this.options;
-    if (!this.outbox.canTake(replies.maximumOverheadBytes)) {
-      this.block("replies");
-      return false;
-    }
-    const out = this.outbox.reserve(replies.maximumOverheadBytes);
-    if (out === null) {
-      this.block("memory");
-      return false;
-    }
-    const at = this.outbox.position;
-    this.outbox.advance(replies.writeResult(out, at, this.cookieHigh, this.cookieLow, this.verdict));
+    const out = this.reserve(maximumResultBytes);
+    if (out === null) return false;
+    const { outbox } = this;
+    outbox.advance(this.writer.writeResult(out, outbox.position, this.key, this.verdict));
     this.expect = "header";
     return true;
+  }
+
+  /** Maps are read at once: they are no business of the device's model. */
+  private answerBlockStatus(): boolean {
+    const { session } = this.options;
+    const out = this.reserve(blockStatusBytes(session.contexts.length));
+    if (out === null) return false;
+    const lengthBytes = writeBlockStatus(out, this.outbox.position, {
+      writer: this.writer,
+      key: this.key,
+      contexts: session.contexts,
+      target: this.target,
+      offsetBytes: this.offsetBytes,
+      lengthBytes: this.lengthBytes,
+      blockBytes: this.rules.alignmentBytes,
+      isOneAsked: (this.commandFlags & CommandFlag.requestOne) !== 0,
+    });
+    this.outbox.advance(lengthBytes);
+    this.expect = "header";
+    return true;
+  }
+
+  /** Room for an answer; null when parsing has to wait for it. */
+  private reserve(lengthBytes: number): Buffer | null {
+    if (!this.outbox.canTake(lengthBytes)) {
+      this.block("replies");
+      return null;
+    }
+    const out = this.outbox.reserve(lengthBytes);
+    if (out === null) this.block("memory");
+    return out;
   }
 
   /** Writes the replies of completed requests, in the order of completion, as far as the client reads them. */
@@ -481,43 +522,51 @@ export class Transmission implements RequestOwner {
   }
 
   private sendReply(slot: RequestSlot): boolean {
-    const { notes, replies } = this.options;
+    const { outbox, doneKey } = this;
+    const { notes } = this.options;
     const { requests } = this.target;
-    const cookieHigh = notes.cookieHigh[slot];
-    const cookieLow = notes.cookieLow[slot];
-    let status: Status = requests.status[slot];
-    const isRead = requests.op[slot] === Op.read && status === Status.ok;
-    const payloadBytes = isRead ? requests.lengthBytes[slot] : 0;
-    if (!this.outbox.canTake(replies.maximumOverheadBytes + payloadBytes)) return false;
-    const out = this.outbox.reserve(replies.maximumOverheadBytes + payloadBytes);
+    const isRead = requests.op[slot] === Op.read && notes.isCache[slot] === 0;
+    const lengthBytes = isRead ? this.readReply.plan(slot, notes.isWhole[slot] === 1) : maximumResultBytes;
+    if (!outbox.canTake(lengthBytes)) return false;
+    const out = outbox.reserve(lengthBytes);
     if (out === null) {
       this.waitForMemory();
       return false;
     }
-    const at = this.outbox.position;
-    if (isRead) {
-      const payloadAt = at + replies.readHeaderBytes;
-      status = this.target.read(
-        requests.offsetBytes[slot],
-        out.subarray(payloadAt, payloadAt + payloadBytes),
-      );
-      if (status === Status.ok) {
-        replies.writeReadHeader(out, at, cookieHigh, cookieLow);
-        this.outbox.advance(replies.readHeaderBytes + payloadBytes);
-        return true;
-      }
-    }
-    this.outbox.advance(replies.writeResult(out, at, cookieHigh, cookieLow, wireErrorOfStatus[status]));
+    doneKey.cookieHigh = notes.cookieHigh[slot];
+    doneKey.cookieLow = notes.cookieLow[slot];
+    doneKey.offsetHigh = notes.offsetHigh[slot];
+    doneKey.offsetLow = notes.offsetLow[slot];
+    const at = outbox.position;
+    outbox.advance(isRead ? this.readReply.write(out, at, doneKey) : this.writeEnd(out, at, slot));
     return true;
   }
+
+  /** The reply to a completed request that has no data to give. */
+  private writeEnd(out: Buffer, at: number, slot: RequestSlot): number {
+    const { writer, doneKey } = this;
+    const error = wireErrorOfStatus[this.target.requests.status[slot]];
+    const errorAtBytes =
+      error !== WireError.none && writer.isChunked ? this.target.errorOffsetBytes(slot) : -1;
+    return errorAtBytes >= 0
+      ? writer.writeErrorAt(out, at, doneKey, error, errorAtBytes)
+      : writer.writeResult(out, at, doneKey, error);
+  }
+}
+
+function deviceFlagsOf(commandFlags: number): number {
+  let flags = 0;
+  if ((commandFlags & CommandFlag.fua) !== 0) flags |= Flag.fua;
+  if ((commandFlags & CommandFlag.noHole) !== 0) flags |= Flag.noHole;
+  return flags;
 }
 
 function operationOf(command: number): number {
   switch (command) {
     case Command.read:
+    // Bringing bytes into the drive's cache takes a read; only its data stays there.
+    case Command.cache:
       return Op.read;
-    case Command.flush:
-      return Op.flush;
     case Command.trim:
       return Op.trim;
     default:

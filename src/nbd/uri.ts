@@ -3,9 +3,12 @@
  *
  *   nbd://host[:port]/export              TCP, port 10809 by default, IPv6 hosts in brackets
  *   nbd+unix:///export?socket=PATH        Unix socket
+ *   nbds://…  nbds+unix://…               the same, with TLS
+ *   fd:3/export                           a socket somebody else has opened and listens on, by its descriptor
  *
- * Source: NetworkBlockDevice/nbd, `doc/uri.md`. Left out, with a message saying so: the TLS schemes nbds and
- * nbds+unix, vsock, and abstract Unix sockets (`socket=%00name`), which have no permissions anyone could check.
+ * Source: NetworkBlockDevice/nbd, `doc/uri.md`. Left out, with a message saying so: vsock. `fd:` is
+ * our own. Also left out are abstract Unix sockets (`socket=%00name`): Node 20 fills their names up with NULs to 108 bytes
+ * (libuv's uv_pipe_bind), and no other program would find them.
  */
 import { BlkError } from "../base/errors.js";
 import { maximumStringBytes } from "./constants.js";
@@ -15,13 +18,22 @@ export const defaultPort = 10809;
 /** `sun_path` of `struct sockaddr_un` has 108 bytes on Linux, the closing NUL among them. */
 const maximumSocketPathBytes = 107;
 
-export type NbdUri = TcpUri | UnixUri;
+export type NbdUri = (TcpUri | UnixUri | InheritedUri) & {
+  /** Whether clients must switch to TLS here. */
+  isTls?: boolean;
+};
 
 export interface TcpUri {
   transport: "tcp";
   /** Name or address; IPv6 without brackets. */
   host: string;
   port: number;
+  exportName: string;
+}
+
+export interface InheritedUri {
+  transport: "fd";
+  fd: number;
   exportName: string;
 }
 
@@ -40,23 +52,24 @@ const examples = "Write nbd://127.0.0.1:10809/name or nbd+unix:///name?socket=/p
  * @throws BlkError BLK_E_NBD_URI
  */
 export function parseNbdUri(text: string): NbdUri {
+  const inherited = /^fd:(\d{1,6})(?:\/(.*))?$/is.exec(text);
+  if (inherited !== null) {
+    return { transport: "fd", fd: Number(inherited[1]), exportName: parseName(text, inherited[2] ?? "") };
+  }
   const match = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?(#.*)?$/is.exec(text);
   if (match === null) throw fault(text, "is not an NBD URI", examples);
   const [, scheme, authority, path = "", query = "", fragment] = match;
   if (fragment !== undefined) throw fault(text, "has a fragment, which means nothing here", "Write # as %23");
-  const exportName = decode(text, path);
-  if (exportName.includes("\0")) throw fault(text, "has a NUL in the export name", "Leave out %00");
-  if (Buffer.byteLength(exportName) > maximumStringBytes) {
-    throw fault(text, "has an export name of more than 4096 bytes", "Choose a shorter one");
-  }
+  const exportName = parseName(text, path);
   switch (scheme.toLowerCase()) {
     case "nbd":
       return parseTcp(text, authority, parseQuery(text, query), exportName);
     case "nbd+unix":
       return parseUnix(text, authority, parseQuery(text, query), exportName);
     case "nbds":
+      return { ...parseTcp(text, authority, parseQuery(text, query), exportName), isTls: true };
     case "nbds+unix":
-      throw fault(text, "asks for TLS, which is not supported", examples);
+      return { ...parseUnix(text, authority, parseQuery(text, query), exportName), isTls: true };
     case "nbd+vsock":
     case "nbds+vsock":
       throw fault(text, "asks for vsock, which is not supported", examples);
@@ -68,9 +81,20 @@ export function parseNbdUri(text: string): NbdUri {
 /** The URI a client can be given; the inverse of `parseNbdUri`. */
 export function formatNbdUri(uri: NbdUri): string {
   const name = encodePath(uri.exportName);
-  if (uri.transport === "unix") return `nbd+unix:///${name}?socket=${encodePath(uri.path)}`;
+  const scheme = uri.isTls === true ? "nbds" : "nbd";
+  if (uri.transport === "fd") return `fd:${uri.fd}/${name}`;
+  if (uri.transport === "unix") return `${scheme}+unix:///${name}?socket=${encodePath(uri.path)}`;
   const host = uri.host.includes(":") ? `[${uri.host}]` : uri.host;
-  return `nbd://${host}${uri.port === defaultPort ? "" : `:${uri.port}`}/${name}`;
+  return `${scheme}://${host}${uri.port === defaultPort ? "" : `:${uri.port}`}/${name}`;
+}
+
+function parseName(text: string, path: string): string {
+  const name = decode(text, path);
+  if (name.includes("\0")) throw fault(text, "has a NUL in the export name", "Leave out %00");
+  if (Buffer.byteLength(name) > maximumStringBytes) {
+    throw fault(text, "has an export name of more than 4096 bytes", "Choose a shorter one");
+  }
+  return name;
 }
 
 function parseTcp(text: string, authority: string, query: Map<string, string>, exportName: string): TcpUri {
@@ -127,7 +151,7 @@ function parseQuery(text: string, query: string): Map<string, string> {
     const name = decode(text, equals === -1 ? part : part.slice(0, equals));
     const value = equals === -1 ? "" : decode(text, part.slice(equals + 1));
     if (/^tls-/i.test(name)) {
-      throw fault(text, `has the parameter "${name}", but TLS is not supported`, "Leave it out");
+      throw fault(text, `has the parameter "${name}", which is for clients`, "Give --tls-cert or --tls-psk");
     }
     if (name !== "socket" && !/^x-/i.test(name)) {
       throw fault(text, `has the unknown parameter "${name}"`, "The one known is socket");

@@ -5,14 +5,10 @@
  * does. Offsets and lengths are bytes, within the size (the transport has checked), and may have any alignment.
  * Methods return a `Status`, never throw for what the world does: a full file system is `nospc`, a failing disk `io`.
  */
+import type { Extent } from "../base/extent.js";
 import type { Status } from "../base/status.js";
 
-/** A run of bytes that are all held, or all a hole (which reads as zero). */
-export interface Extent {
-  offsetBytes: number;
-  lengthBytes: number;
-  isAllocated: boolean;
-}
+export type { Extent } from "../base/extent.js";
 
 export interface Store {
   readonly sizeBytes: number;

@@ -390,3 +390,61 @@ function errorOf(action: () => unknown): BlkError {
   }
   throw new Error("nothing was refused");
 }
+
+describe("the map of places where faults lie in wait", () => {
+  const map = (bench: FaultBench, offsetBytes = 0, lengthBytes = 100_000) =>
+    [...bench.faults.extents(offsetBytes, lengthBytes)].map(({ lengthBytes, opMask }) => [
+      lengthBytes,
+      opMask,
+    ]);
+
+  test("is empty without faults", () => {
+    expect(map(new FaultBench())).toEqual([[100_000, 0]]);
+  });
+
+  test("follows ranges and operations, overlaid", () => {
+    const bench = new FaultBench();
+    const ranges = [{ offset: 1000, length: 2000 }];
+    bench.faults.add({ kind: "error", trigger: { ops: ["read"], ranges } });
+    bench.faults.add({
+      kind: "error",
+      trigger: { ops: ["write"], ranges: [{ offset: 2000, length: 2000 }] },
+    });
+    expect(map(bench)).toEqual([
+      [1000, 0],
+      [1000, 1],
+      [1000, 3],
+      [1000, 2],
+      [96_000, 0],
+    ]);
+    expect(map(bench, 1500, 700)).toEqual([
+      [500, 1],
+      [200, 3],
+    ]);
+  });
+
+  test("covers everything for a fault without ranges, and leaves out what is disarmed or spent", () => {
+    const bench = new FaultBench();
+    bench.faults.add({ kind: "error", name: "once", trigger: { ops: ["read"], times: 1 } });
+    bench.faults.add({ kind: "delay", name: "slow", trigger: { ops: ["write"] }, options: { delay: "1ms" } });
+    expect(map(bench)).toEqual([[100_000, 3]]);
+    bench.judge(read);
+    bench.faults.arm("slow", false);
+    expect(map(bench)).toEqual([[100_000, 0]]);
+  });
+});
+
+test("an error within a range says which byte of the request comes first in it", () => {
+  const bench = new FaultBench();
+  const ranges = [
+    { offset: 9000, length: 10 },
+    { offset: 6000, length: 10 },
+  ];
+  bench.faults.add({ kind: "error", name: "latent", trigger: { ranges } });
+  expect(bench.judge({ op: "read", offsetBytes: 4096, lengthBytes: 8192 }).errorOffsetBytes).toBe(6000);
+  expect(bench.judge({ op: "read", offsetBytes: 6005, lengthBytes: 512 }).errorOffsetBytes).toBe(6005);
+  expect(bench.judge({ op: "read", offsetBytes: 0 }).errorOffsetBytes).toBe(-1);
+  bench.faults.remove("latent");
+  bench.faults.add({ kind: "error" });
+  expect(bench.judge({ op: "read", offsetBytes: 4096, lengthBytes: 8192 }).errorOffsetBytes).toBe(-1);
+});

@@ -11,7 +11,8 @@ function machine(have: string[], statuses: number[] = [], isRoot = true) {
     async run(argv) {
       ran.push(argv.filter((word) => !/^-o$|::/.test(word)).join(" "));
       const status = statuses.shift() ?? 0;
-      if (status === 0 && argv.includes("install")) have.push("nbdinfo", "qemu-img", "nbdkit", "fio");
+      if (status === 0 && argv.includes("install"))
+        have.push("nbdinfo", "nbdsh", "qemu-img", "nbdkit", "fio");
       return { status, output: "Reading...\nE: Unable to locate package nbdkit\n" };
     },
     confirm: async () => false,
@@ -19,7 +20,7 @@ function machine(have: string[], statuses: number[] = [], isRoot = true) {
   return { host, ran };
 }
 
-const install = "apt-get install -y --no-install-recommends libnbd-bin nbdkit";
+const install = "apt-get install -y --no-install-recommends libnbd-bin nbdkit python3-libnbd";
 
 beforeEach(() => vi.stubEnv("CI", ""));
 afterEach(() => vi.unstubAllEnvs());
@@ -32,14 +33,18 @@ async function refusal(running: Promise<unknown>): Promise<BlkError> {
 
 describe("installing packages", () => {
   test("nothing is run when every program is there", async () => {
-    const { host, ran } = machine(["nbdinfo", "qemu-img", "nbdkit", "fio"]);
+    const { host, ran } = machine(["nbdinfo", "nbdsh", "qemu-img", "nbdkit", "fio"]);
     expect(await ensurePackages(["clients"], {}, host)).toEqual([]);
     expect(ran).toEqual([]);
   });
 
   test("root installs what is missing, and only that", async () => {
     const { host, ran } = machine(["apt-get", "fio", "qemu-img"]);
-    expect(await ensurePackages(["clients"], { yes: true }, host)).toEqual(["libnbd-bin", "nbdkit"]);
+    expect(await ensurePackages(["clients"], { yes: true }, host)).toEqual([
+      "libnbd-bin",
+      "nbdkit",
+      "python3-libnbd",
+    ]);
     expect(ran).toEqual([install]);
   });
 

@@ -42,6 +42,7 @@ async function converse(
     socket,
     number: 0,
     exports: [{ name: "", target }],
+    tls: null,
     limits: all,
     pool,
     notesOf: () => notes,
@@ -83,14 +84,14 @@ function expectedReply({
   const lengthBytes = BigInt(length ?? payload?.length ?? 0);
   const end = BigInt(offset) + lengthBytes;
   const isBeyond = end > BigInt(sizeBytes);
-  const allowedFlags = type === cmd.zeroes ? 3 : 1;
+  const allowedFlags = type === cmd.zeroes ? 3 | 16 : 1;
   let error = 0;
-  if (![cmd.read, cmd.write, cmd.flush, cmd.trim, cmd.zeroes].includes(type)) error = errno.EINVAL;
+  if (![cmd.read, cmd.write, cmd.flush, cmd.trim, cmd.cache, cmd.zeroes].includes(type)) error = errno.EINVAL;
   else if ((flags & ~allowedFlags) !== 0) error = errno.EINVAL;
   else if (type === cmd.read && lengthBytes > 32n << 20n) error = errno.EINVAL;
   else if (type !== cmd.flush && isBeyond) {
     error = type === cmd.write || type === cmd.zeroes ? errno.ENOSPC : errno.EINVAL;
-  }
+  } else if (type === cmd.zeroes && (flags & 16) !== 0) error = errno.ENOTSUP;
   const isRead = type === cmd.read && error === 0;
   return { error, cookie, readFrom: Number(offset), readBytes: isRead ? Number(lengthBytes) : 0 };
 }

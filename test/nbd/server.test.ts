@@ -1,4 +1,4 @@
-import { existsSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { NbdServer } from "../../src/nbd/server.js";
@@ -67,6 +67,12 @@ describe("listening", () => {
       await expect(server.listen(uri)).rejects.toMatchObject({ code: "BLK_E_LISTEN" });
     }
     expect(existsSync(path)).toBe(true);
+  });
+
+  it("on a descriptor that is no socket says so", async () => {
+    const fd = openSync("/dev/null", "r");
+    onTestFinished(() => closeSync(fd));
+    await expect(newServer().listen(`fd:${fd}/disk`)).rejects.toMatchObject({ code: "BLK_E_LISTEN" });
   });
 
   it("refuses a URI with an export that is not served", async () => {

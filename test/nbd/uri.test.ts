@@ -31,7 +31,6 @@ describe("an NBD URI", () => {
     ["", "is not an NBD URI"],
     ["/tmp/s.sock", "is not an NBD URI"],
     ["http://example.org/", "scheme"],
-    ["nbds://example.org/", "TLS"],
     ["nbd+vsock://2/", "vsock"],
     ["nbd://host:65536/", "port 65536"],
     ["nbd://host:port/", "host"],
@@ -47,11 +46,13 @@ describe("an NBD URI", () => {
     ["nbd+unix:///disk?socket=", "names no socket"],
     ["nbd+unix://host/disk?socket=/tmp/s", "names the host"],
     ["nbd+unix:///?socket=%00abstract", "abstract"],
+    ["fd:x", "not an NBD URI"],
+    ["fd:3/%00", "NUL"],
     ["nbd+unix:///?socket=/tmp/a%00b", "NUL"],
     [`nbd+unix:///?socket=/${"x".repeat(107)}`, "108 bytes"],
     ["nbd+unix:///?socket=/a&socket=/b", "twice"],
     ["nbd+unix:///?socket=/a&colour=red", 'unknown parameter "colour"'],
-    ["nbd+unix:///?socket=/a&tls-type=psk", "TLS"],
+    ["nbds+unix:///?socket=/a&tls-type=psk", "for clients"],
   ])("%.60s is refused, naming the fault and a way out", (text, fault) => {
     let caught: unknown;
     try {

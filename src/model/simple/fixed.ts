@@ -5,7 +5,7 @@
  * the point: with `fixed`, every other effect one sees comes from the host. (nbdkit's delay filter, the usual tool for
  * this, holds one of its 16 threads per sleeping request, so it turns into a queue at depth 17.)
  */
-import type { RequestSlot, RequestTable } from "../../base/request.js";
+import { Op, type RequestSlot, type RequestTable } from "../../base/request.js";
 import { EventHeap } from "../event-heap.js";
 import type { CompletionSink, Model } from "../model.js";
 import type { FixedParameters } from "./schema.js";
@@ -20,6 +20,7 @@ export function createFixedModel({ parameters, requests }: FixedOptions): Model 
 }
 
 class FixedModel implements Model {
+  readonly isZeroFast: boolean;
   /** Requests in flight by due time; ties in arrival order. One place per request: it cannot overflow. */
   private readonly due: EventHeap;
 
@@ -29,6 +30,7 @@ class FixedModel implements Model {
     private readonly requests: RequestTable,
   ) {
     this.due = new EventHeap(requests.capacity);
+    this.isZeroFast = latenciesNs[Op.zeroes] < latenciesNs[Op.write];
   }
 
   arrive(slot: RequestSlot, nowNs: number): void {

@@ -12,6 +12,7 @@ export function createInstantModel({ requests }: { requests: RequestTable }): Mo
 }
 
 class InstantModel implements Model {
+  readonly isZeroFast = true;
   /** A ring of what has arrived and not been reported. Arrivals never decrease, so arrival order is due order. */
   private readonly slots: Int32Array;
   private readonly arrivalsNs: Float64Array;

@@ -2,6 +2,7 @@
  * A device for tests of the transport: bytes in memory, and completions under the test's control. In `auto` mode a
  * request completes at the next `pump`; in `manual` mode when the test says so, in any order.
  */
+import type { Extent, FaultExtent } from "../../../src/base/extent.js";
 import { Op, type RequestSlot, RequestTable } from "../../../src/base/request.js";
 import { Status } from "../../../src/base/status.js";
 import type { BlockTarget, RequestOwner } from "../../../src/base/target.js";
@@ -13,6 +14,7 @@ export interface MemoryTargetOptions {
   isReadOnly?: boolean;
   isRotational?: boolean;
   canTrim?: boolean;
+  canZeroFast?: boolean;
   minimumBlockBytes?: number;
   description?: string;
 }
@@ -37,6 +39,7 @@ export class MemoryTarget implements BlockTarget {
   readonly isRotational: boolean;
   readonly hasVolatileCache = true;
   readonly canTrim: boolean;
+  readonly canZeroFast: boolean;
   readonly requests: RequestTable;
 
   /** The beginning of a device larger than 64 MiB. */
@@ -48,6 +51,11 @@ export class MemoryTarget implements BlockTarget {
   /** Status the next requests end with. */
   failWith: Status = Status.ok;
   readStatus: Status = Status.ok;
+  /** Where the errors of `failWith` lie. */
+  errorAtBytes = -1;
+  /** Ranges that hold nothing, in order; everything else is held. */
+  holes: { offsetBytes: number; lengthBytes: number }[] = [];
+  faultRuns: FaultExtent[] = [];
   abandoned = 0;
 
   private readonly owners: (RequestOwner | null)[];
@@ -64,6 +72,7 @@ export class MemoryTarget implements BlockTarget {
     this.isReadOnly = options.isReadOnly ?? false;
     this.isRotational = options.isRotational ?? false;
     this.canTrim = options.canTrim ?? true;
+    this.canZeroFast = options.canZeroFast ?? false;
     this.minimumBlockBytes = options.minimumBlockBytes ?? 1;
     this.description = options.description ?? "memory for tests";
   }
@@ -116,10 +125,48 @@ export class MemoryTarget implements BlockTarget {
     this.complete(...this.pending);
   }
 
-  read(offsetBytes: number, target: Uint8Array): Status {
+  read(slot: RequestSlot, fromBytes: number, target: Uint8Array): Status {
     if (this.readStatus !== Status.ok) return this.readStatus;
+    const offsetBytes = this.requests.offsetBytes[slot] + fromBytes;
     target.set(this.bytes.subarray(offsetBytes, offsetBytes + target.length));
     return Status.ok;
+  }
+
+  errorOffsetBytes(_slot: RequestSlot): number {
+    return this.errorAtBytes;
+  }
+
+  *extents(offsetBytes: number, lengthBytes: number): Generator<Extent> {
+    const endBytes = offsetBytes + lengthBytes;
+    let from = offsetBytes;
+    const run = (to: number, isAllocated: boolean): Extent => {
+      const extent = { offsetBytes: from, lengthBytes: to - from, isAllocated };
+      from = to;
+      return extent;
+    };
+    for (const hole of this.holes) {
+      const holeEnd = Math.min(hole.offsetBytes + hole.lengthBytes, endBytes);
+      if (holeEnd <= from || hole.offsetBytes >= endBytes) continue;
+      if (hole.offsetBytes > from) yield run(hole.offsetBytes, true);
+      yield run(holeEnd, false);
+    }
+    if (from < endBytes) yield run(endBytes, true);
+  }
+
+  *faultExtents(offsetBytes: number, lengthBytes: number): Generator<FaultExtent> {
+    const endBytes = offsetBytes + lengthBytes;
+    let from = offsetBytes;
+    for (const run of this.faultRuns) {
+      const to = Math.min(run.offsetBytes + run.lengthBytes, endBytes);
+      if (to <= from || run.offsetBytes >= endBytes) continue;
+      if (run.offsetBytes > from) {
+        yield { offsetBytes: from, lengthBytes: run.offsetBytes - from, opMask: 0 };
+        from = run.offsetBytes;
+      }
+      yield { offsetBytes: from, lengthBytes: to - from, opMask: run.opMask };
+      from = to;
+    }
+    if (from < endBytes) yield { offsetBytes: from, lengthBytes: endBytes - from, opMask: 0 };
   }
 
   abandon(owner: RequestOwner): void {

@@ -3,7 +3,7 @@
  * most of what a robust server must cope with.
  */
 import { connect, type Socket } from "node:net";
-import { infoRequest, option, type RequestFields, request, u32 } from "./wire.js";
+import { infoRequest, metaQuery, option, type RequestFields, request, u32 } from "./wire.js";
 
 /** Every wait ends: by what was waited for, by the connection's end, or here. */
 const deadlineMs = 10_000;
@@ -14,6 +14,16 @@ export interface OptionReply {
   data: Buffer;
 }
 
+/** A chunk of a structured or extended reply. */
+export interface Chunk {
+  isDone: boolean;
+  type: number;
+  cookie: bigint;
+  body: Buffer;
+  /** Of an extended reply: the request's offset. */
+  offset?: bigint;
+}
+
 export class Prober {
   readonly socket: Socket;
   private chunks: Buffer[] = [];
@@ -21,13 +31,9 @@ export class Prober {
   private hasEnded = false;
   private wake: () => void = () => undefined;
 
-  private constructor(socket: Socket) {
+  constructor(socket: Socket) {
     this.socket = socket;
-    socket.on("data", (chunk) => {
-      this.chunks.push(chunk);
-      this.bytes += chunk.length;
-      this.wake();
-    });
+    socket.on("data", this.onData);
     const onEnd = () => {
       this.hasEnded = true;
       this.wake();
@@ -37,6 +43,18 @@ export class Prober {
     // A reset is one of the ways in which a connection ends.
     socket.on("error", onEnd);
   }
+
+  /** Gives up the socket to whoever goes on with it, TLS as a rule. */
+  release(): Socket {
+    this.socket.off("data", this.onData);
+    return this.socket;
+  }
+
+  private readonly onData = (chunk: Buffer): void => {
+    this.chunks.push(chunk);
+    this.bytes += chunk.length;
+    this.wake();
+  };
 
   static async connect(address: { path: string } | { port: number; host?: string }): Promise<Prober> {
     const socket = connect({ allowHalfOpen: true, ...address });
@@ -61,6 +79,47 @@ export class Prober {
     prober.send(option(7, infoRequest(name)));
     while ((await prober.readOptionReply()).type !== 1);
     return prober;
+  }
+
+  /** Connects, asks for chunked replies and metadata contexts, and opens an export by GO. */
+  static async openChunked(
+    path: string,
+    { isExtended = false, contexts = [] as string[], name = "" } = {},
+  ): Promise<Prober> {
+    const prober = await Prober.greet(path, 3);
+    prober.send(option(isExtended ? 11 : 8));
+    if ((await prober.readOptionReply()).type !== 1) throw new Error("chunked replies were refused");
+    if (contexts.length > 0) {
+      prober.send(option(10, metaQuery(name, contexts)));
+      while ((await prober.readOptionReply()).type === 4);
+    }
+    prober.send(option(7, infoRequest(name)));
+    while ((await prober.readOptionReply()).type !== 1);
+    return prober;
+  }
+
+  /** One chunk, whichever of the two formats it has. */
+  async readChunk(): Promise<Chunk> {
+    const start = await this.read(20);
+    const fields = {
+      isDone: (start.readUInt16BE(4) & 1) === 1,
+      type: start.readUInt16BE(6),
+      cookie: start.readBigUInt64BE(8),
+    };
+    if (start.readUInt32BE(0) === 0x668e33ef) {
+      return { ...fields, body: await this.read(start.readUInt32BE(16)) };
+    }
+    if (start.readUInt32BE(0) !== 0x6e8a278c) throw new Error("no chunk magic");
+    const rest = await this.read(12);
+    const offset = Buffer.concat([start.subarray(16), rest.subarray(0, 4)]).readBigUInt64BE(0);
+    return { ...fields, offset, body: await this.read(Number(rest.readBigUInt64BE(4))) };
+  }
+
+  /** All chunks of one reply. */
+  async readChunks(): Promise<Chunk[]> {
+    const chunks = [await this.readChunk()];
+    while (!chunks.at(-1)!.isDone) chunks.push(await this.readChunk());
+    return chunks;
   }
 
   send(...parts: Buffer[]): void {

@@ -35,6 +35,32 @@ export interface RequestFields {
   payload?: Buffer;
 }
 
+/** A request with extended headers; a payload sets PAYLOAD_LEN (32) unless told otherwise. */
+export function extendedRequest({
+  type,
+  flags,
+  cookie = 1n,
+  offset = 0,
+  length,
+  payload,
+}: Omit<RequestFields, "length"> & { length?: number | bigint }): Buffer {
+  return Buffer.concat([
+    u32(0x21e41c71),
+    u16(flags ?? (payload === undefined ? 0 : 32)),
+    u16(type),
+    u64(cookie),
+    u64(offset),
+    u64(length ?? payload?.length ?? 0),
+    payload ?? Buffer.alloc(0),
+  ]);
+}
+
+/** Data of LIST_META_CONTEXT (9) and SET_META_CONTEXT (10). */
+export function metaQuery(name: string, queries: string[]): Buffer {
+  const strings = queries.map((query) => Buffer.concat([u32(Buffer.byteLength(query)), Buffer.from(query)]));
+  return Buffer.concat([u32(Buffer.byteLength(name)), Buffer.from(name), u32(queries.length), ...strings]);
+}
+
 export function request({
   type,
   flags = 0,
@@ -65,4 +91,13 @@ export const cmd = {
   status: 7,
   resize: 8,
 };
-export const errno = { EPERM: 1, EIO: 5, ENOMEM: 12, EINVAL: 22, ENOSPC: 28, ESHUTDOWN: 108 };
+export const errno = {
+  EPERM: 1,
+  EIO: 5,
+  ENOMEM: 12,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EOVERFLOW: 75,
+  ENOTSUP: 95,
+  ESHUTDOWN: 108,
+};
