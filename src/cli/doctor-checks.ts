@@ -12,7 +12,7 @@ export type Use = (typeof uses)[number];
 export const useTitles: Record<Use, string> = {
   serve: "serve over NBD (blkforge serve, run)",
   attach: "attach to this kernel over NBD (blkforge attach)",
-  ublk: "attach to this kernel over ublk",
+  ublk: "attach to this kernel over ublk (a transport to come; this version attaches over NBD)",
   lab: "run a kernel in a VM (blkforge lab)",
   clients: "test against real NBD clients (npm run test:acceptance)",
 };
