@@ -30,8 +30,19 @@ export function nbdkit(...args: string[]): ServerCommand {
   return (socketPath) => ["nbdkit", "--foreground", "--unix", socketPath, ...args];
 }
 
-/** Starts a server, calls `use` with its URI and stops the server, whatever happens. */
-export async function withServer<T>(command: ServerCommand, use: (uri: string) => Promise<T>): Promise<T> {
+/** qemu-nbd on an image file, which is best put on a tmpfs. */
+export function qemuNbd(image: string): ServerCommand {
+  return (socketPath) => [
+    "qemu-nbd",
+    ...["--format=raw", "--persistent", "--shared=0", "--cache=writeback", `--socket=${socketPath}`, image],
+  ];
+}
+
+/** Starts a server, calls `use` with its URI and process id and stops the server, whatever happens. */
+export async function withServer<T>(
+  command: ServerCommand,
+  use: (uri: string, pid: number) => Promise<T>,
+): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), "blkforge-bench-"));
   const socketPath = join(directory, "nbd.sock");
   const [file, ...args] = command(socketPath);
@@ -43,7 +54,7 @@ export async function withServer<T>(command: ServerCommand, use: (uri: string) =
   });
   try {
     await connectable(socketPath, server);
-    return await use(`nbd+unix:///?socket=${socketPath}`);
+    return await use(`nbd+unix:///?socket=${socketPath}`, server.pid ?? 0);
   } catch (error) {
     process.stderr.write(complaints);
     throw error;
