@@ -10,7 +10,7 @@ import { request } from "node:http";
 import { BlkError, type ErrorCode, errorKinds, isSystemError } from "../base/errors.js";
 import type { LatencySummary } from "../base/histogram.js";
 import { operations } from "../base/request.js";
-import type { DeviceDescription } from "../device/host.js";
+import type { DeviceDescription } from "../device/spec.js";
 import type { FaultKindReport } from "../fault/kinds.js";
 import type { FaultReport } from "../fault/set.js";
 import { parseApiAddress } from "./address.js";
