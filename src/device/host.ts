@@ -6,6 +6,7 @@
  */
 import { assert } from "../base/assert.js";
 import type { BlkError } from "../base/errors.js";
+import type { HealthLog } from "../base/health.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
 import { placeDevices } from "./placement.js";
@@ -17,6 +18,8 @@ export interface DeviceHandle {
   readonly description: DeviceDescription;
   counters(): DeviceCounters;
   report(): Promise<DeviceReport>;
+  /** Rejects with BLK_E_HEALTH when the modelled device keeps no such log. */
+  health(): Promise<HealthLog>;
   /** Grows the device; clients learn of it when they connect anew, the kernel when it is told. Answers with the size. */
   resize(sizeBytes: number): Promise<number>;
   /** Its connections to the kernel's NBD client. */
@@ -127,6 +130,7 @@ function makeHandle(
     ended: thread.ended,
     counters: () => stats.read(),
     report: async () => ({ ...stats.read(), ...(await call("report")) }),
+    health: () => call("health"),
     resize: async (wantedBytes) => {
       const sizeBytes = await call("resize", wantedBytes);
       description = { ...description, sizeBytes };

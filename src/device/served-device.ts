@@ -92,7 +92,9 @@ export class ServedDevice {
       uptimeNs: this.clock.nowNs(),
       store: { allocatedBytes: this.store.allocatedBytes() },
       faults: this.faults.list(),
+      model: this.device.modelReport(),
     }),
+    health: () => this.device.health(),
     addFault: (fault: FaultSpec): FaultReport => {
       const report = this.faults.add(fault);
       this.log.info({ fault: report }, "fault added");

@@ -2,6 +2,7 @@
  * What the main thread tells the device threads, and what they tell it back. Plain data: it crosses by structured clone.
  */
 import type { FaultReport, FaultSpec } from "../fault/set.js";
+import type { ModelReport } from "../model/model.js";
 import type { TlsFiles } from "../nbd/tls.js";
 import type { NbdUri } from "../nbd/uri.js";
 import type { Profile } from "../profile/load.js";
@@ -61,6 +62,8 @@ export interface DeviceReport extends DeviceCounters {
   uptimeNs: number;
   store: { allocatedBytes: number };
   faults: FaultReport[];
+  /** What the model tells of its state, such as the credits of a cloud volume; empty for most. */
+  model: ModelReport;
 }
 
 /** An address to listen on, and what is exported there. The first export is the default one. */
