@@ -16,7 +16,7 @@ async function openOne(
     exports: [{ name: "", target, isBlockSizeEnforced: more.isEnforced ?? false }],
     limits: more.limits ?? {},
   });
-  return { target, path, server, prober: await Prober.open(path) };
+  return { target, path, server, prober: await Prober.open(path, "", more.isEnforced ? [3] : []) };
 }
 
 describe("a request", () => {
