@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { command, scratchDirectory } from "../support/blkforge.js";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -30,6 +30,9 @@ const smallestAddon = `
 function build(directory: string, options: string[] = [], env: NodeJS.ProcessEnv = {}) {
   return command(process.execPath, [join(directory, "scripts/build-native.mjs"), ...options], env);
 }
+
+/** A compiler on a busy machine takes its time; this only ends one that hangs. */
+vi.setConfig({ testTimeout: 300_000 });
 
 describe("building the addon", () => {
   test("makes a binary that node-gyp-build finds and that has everything Linux offers", async () => {
