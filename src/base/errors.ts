@@ -28,6 +28,7 @@ export const errorKinds = {
   BLK_E_PROFILE_SYNTAX: usage,
   BLK_E_PROFILE_INVALID: usage,
   BLK_E_SETTING: usage,
+  BLK_E_CONFIG: usage,
   BLK_E_NBD_URI: usage,
   BLK_E_LISTEN: conflict,
   BLK_E_TLS: usage,

@@ -7,7 +7,7 @@ import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
 import { formatCounters } from "./counters-table.js";
-import { addDeviceOptions, type DeviceOptions, readDeviceSpec, readServerSpec } from "./serve-options.js";
+import { addDeviceOptions, type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { type Serving, startServing } from "./serving.js";
 
 interface CommandOptions extends DeviceOptions {
@@ -78,11 +78,12 @@ docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkf
   .action(attach);
 
 async function attach(profile: string, options: CommandOptions): Promise<void> {
-  const spec = readDeviceSpec(profile, options, []);
+  const server = readServerSpec([{ profile, choice: options, listen: [] }], options);
+  const [spec] = server.devices;
   const attachOptions = readAttachOptions(options, spec.profile);
   const signals = new Signals();
   let attachment: KernelAttachment | null = null;
-  const serving = await startServing(readServerSpec([spec], options), {
+  const serving = await startServing(server, {
     api: options.api,
     onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
   });

@@ -123,6 +123,9 @@ function makeHandle(
 ): DeviceHandle {
   const call = thread.callsTo(at);
   let description = started;
+  thread.ended.catch(() => {
+    description = { ...description, state: "lost" };
+  });
   return {
     get description() {
       return description;

@@ -68,7 +68,7 @@ export class ServedDevice {
         sizeBytes,
         onRelease: (holder) => this.device.release(holder),
       });
-      for (const fault of spec.faults) this.faults.add(fault);
+      for (const fault of spec.faults) this.addFirstFault(fault);
       if (spec.record !== null) this.recording = openRecording(spec, requests, sizeBytes);
       this.device = new Device({
         identity: { ...profile, name: spec.name, isReadOnly: spec.isReadOnly },
@@ -120,12 +120,14 @@ export class ServedDevice {
     const { spec } = this;
     return {
       name: spec.name,
+      state: "serving",
       profile: spec.profile.name,
       description: spec.profile.description,
       sizeBytes: this.device.sizeBytes,
       seed: spec.seed,
       isReadOnly: spec.isReadOnly,
       timing: spec.timing,
+      timingReason: spec.timingReason,
       uris,
     };
   }
@@ -146,6 +148,18 @@ export class ServedDevice {
   undo(): void {
     this.close();
     if (this.spec.file !== null && this.isNewFile) rmSync(this.spec.file, { force: true });
+  }
+
+  /** The message says whose fault it is: nobody is at hand who has just asked for it. */
+  private addFirstFault(fault: FaultSpec): void {
+    try {
+      this.faults.add(fault);
+    } catch (error) {
+      if (!(error instanceof BlkError)) throw error;
+      throw new BlkError(error.code, `device "${this.spec.name}": ${error.message}`, error.hint, {
+        cause: error,
+      });
+    }
   }
 
   private links(): KernelLinks {

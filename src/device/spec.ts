@@ -35,6 +35,8 @@ export interface DeviceSpec {
   listen: string[];
   /** How the device waits for the moment a reply is due. */
   timing: Timing;
+  /** Why so, for people: "2 processors". */
+  timingReason: string;
 }
 
 /** A server: devices in one process. */
@@ -49,12 +51,15 @@ export interface ServerSpec {
 
 export interface DeviceDescription {
   name: string;
+  /** "lost" when its thread has died; nothing can be done with it then. */
+  state: "serving" | "lost";
   profile: string;
   description: string;
   sizeBytes: number;
   seed: number;
   isReadOnly: boolean;
   timing: Timing;
+  timingReason: string;
   uris: string[];
 }
 

@@ -70,8 +70,8 @@ class DeviceThread {
       }
     }
     return this.devices.map((served, device) => {
-      const { seed, timing } = served.spec;
-      log.info({ device: served.spec.name, uris: uris[device], seed, timing }, "serving");
+      const { seed, timing, timingReason } = served.spec;
+      log.info({ device: served.spec.name, uris: uris[device], seed, timing, timingReason }, "serving");
       return served.describe(uris[device]);
     });
   }
