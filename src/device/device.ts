@@ -19,10 +19,12 @@ import { Flag, Op, type RequestSlot, type RequestTable } from "../base/request.j
 import { Status } from "../base/status.js";
 import type { BlockTarget, RequestOwner } from "../base/target.js";
 import { formatSize } from "../base/units.js";
+import type { ZoneView } from "../base/zone.js";
 import type { FaultSet } from "../fault/set.js";
 import { EventHeap } from "../model/event-heap.js";
 import type { CompletionSink, Model } from "../model/model.js";
 import type { Store } from "../store/store.js";
+import type { ZoneTable } from "../zone/table.js";
 import type { Clock } from "./clock.js";
 import type { DeviceStats } from "./stats.js";
 
@@ -54,6 +56,8 @@ export interface DeviceParts {
   clock: Clock;
   stats: DeviceStats;
   observer?: ModelObserver | null;
+  /** The zones of a zoned device. */
+  zones?: ZoneTable | null;
 }
 
 /** No fault holds the request. */
@@ -78,6 +82,7 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly clock: Clock;
   private readonly stats: DeviceStats;
   private readonly observer: ModelObserver | null;
+  private readonly zoneTable: ZoneTable | null;
 
   /** Requests the model has finished with, by the time their reply is due (the model's time plus delays of faults). */
   private readonly due: EventHeap;
@@ -102,7 +107,8 @@ export class Device implements BlockTarget, CompletionSink {
   private heldCount = 0;
   private isPumping = false;
 
-  constructor({ identity, requests, store, model, faults, clock, stats, observer = null }: DeviceParts) {
+  constructor(parts: DeviceParts) {
+    const { identity, requests, store, model, faults, clock, stats, observer = null, zones = null } = parts;
     this.name = identity.name;
     this.description = identity.description;
     this.sizeBytes = store.sizeBytes;
@@ -119,6 +125,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.clock = clock;
     this.stats = stats;
     this.observer = observer;
+    this.zoneTable = zones;
 
     const capacity = requests.capacity;
     this.due = new EventHeap(capacity);
@@ -134,6 +141,10 @@ export class Device implements BlockTarget, CompletionSink {
       this.storeDone.push((status) => this.onStoreDone(slot, status));
     }
     clock.onDeadline = () => this.pump();
+  }
+
+  get zones(): ZoneView | null {
+    return this.zoneTable;
   }
 
   nowNs(): number {
@@ -156,7 +167,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.holder[slot] = verdict.holder;
     requests.status[slot] = verdict.status;
     this.errorOffsets[slot] = verdict.errorOffsetBytes;
-    if (verdict.status === Status.ok) this.moveBytes(slot, payload);
+    if (verdict.status === Status.ok && this.keepsZoneRules(slot)) this.moveBytes(slot, payload);
 
     this.model.advance(arrivalNs, this);
     this.observer?.arrival(slot);
@@ -245,7 +256,7 @@ export class Device implements BlockTarget, CompletionSink {
    */
   grow(sizeBytes: number): void {
     const { store, model } = this;
-    if (store.grow === undefined || model.grow === undefined) {
+    if (store.grow === undefined || model.grow === undefined || this.zoneTable !== null) {
       throw new BlkError(
         "BLK_E_SIZE",
         `"${this.name}" has its capacity for life, as the hardware it models`,
@@ -270,12 +281,21 @@ export class Device implements BlockTarget, CompletionSink {
     return this.heldCount;
   }
 
+  /** The one place where the rules of zones are asked: before any byte moves. Zone management is done here. */
+  private keepsZoneRules(slot: RequestSlot): boolean {
+    const { requests, zoneTable } = this;
+    if (zoneTable === null && requests.op[slot] < Op.append) return true;
+    const status = zoneTable === null ? Status.notsupp : zoneTable.judge(requests, slot);
+    requests.status[slot] = status;
+    return status === Status.ok;
+  }
+
   private moveBytes(slot: RequestSlot, payload: Uint8Array | null): void {
     const { requests, store } = this;
     const op = requests.op[slot];
     if (op === Op.read) return;
     let status: Status = Status.ok;
-    if (op === Op.write) {
+    if (op === Op.write || op === Op.append) {
       assert(payload !== null, "a write is submitted with its payload");
       status = store.write(requests.offsetBytes[slot], payload);
     } else if (op === Op.trim) {
@@ -285,6 +305,8 @@ export class Device implements BlockTarget, CompletionSink {
       status = store.zero(requests.offsetBytes[slot], requests.lengthBytes[slot], keepAllocated);
     }
     requests.status[slot] = status;
+    const isWritten = op === Op.write || op === Op.append || op === Op.zeroes;
+    if (status === Status.ok && isWritten) this.zoneTable?.wrote(requests, slot);
     const mustBeDurable = op === Op.flush || (requests.flags[slot] & Flag.fua) !== 0;
     if (status === Status.ok && mustBeDurable && !store.isVolatile) {
       this.isStoreBusy[slot] = 1;

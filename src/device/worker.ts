@@ -18,6 +18,7 @@ import { parseNbdUri } from "../nbd/uri.js";
 import { openFileStore } from "../store/file.js";
 import { MemoryStore } from "../store/memory.js";
 import type { Store } from "../store/store.js";
+import { ZoneTable } from "../zone/table.js";
 import { Device } from "./device.js";
 import type { DeviceDescription, DeviceSpec } from "./host.js";
 import { KernelLinks } from "./kernel-links.js";
@@ -67,7 +68,10 @@ const methods = {
   removeFault: (name: string) => faults.remove(name),
   releaseFault: (name: string) => faults.release(name),
   resetFaults: () => faults.reset(),
-  openKernelLinks: (wanted: number) => kernelLinks.open(wanted),
+  openKernelLinks(wanted: number) {
+    refuseZonesOverNbd();
+    return kernelLinks.open(wanted);
+  },
   nextKernelLinkEnd: () => kernelLinks.nextEnd(),
   resize,
   close,
@@ -82,6 +86,7 @@ async function start(): Promise<DeviceDescription> {
   const { profile } = spec;
   // Addresses are read first: the cheapest mistakes are found before anything is touched.
   const addresses = spec.listen.map(parseNbdUri);
+  if (addresses.length > 0) refuseZonesOverNbd();
   const tls = loadTls(spec.tls);
   store = openStore();
   try {
@@ -110,6 +115,10 @@ async function start(): Promise<DeviceDescription> {
       clock,
       stats: new DeviceStats(statsBuffer),
       observer: recording?.writer ?? null,
+      zones:
+        profile.zones === null
+          ? null
+          : new ZoneTable(profile.zones, sizeBytes, (offset, length) => store.trim(offset, length)),
     });
     const names = [...new Set(addresses.map(({ exportName }) => exportName))];
     const { isBlockSizeEnforced } = spec;
@@ -161,9 +170,29 @@ function resize(sizeBytes: number): number {
   return device.sizeBytes;
 }
 
+/**
+ * NBD has no way to ask for zones or to reset one: its clients would take a zoned device for a plain disk, on which a second
+ * write to the same place fails.
+ */
+function refuseZonesOverNbd(): void {
+  if (spec.profile.zones === null) return;
+  throw new BlkError(
+    "BLK_E_ZONED",
+    `"${spec.profile.name}" is a zoned device, and NBD knows no zones`,
+    "Attach it with --ublk, or see how its timing does with blkforge simulate",
+  );
+}
+
 function openStore(): Store {
-  const { sizeBytes, logicalBlockBytes } = spec.profile;
+  const { sizeBytes, logicalBlockBytes, zones, name } = spec.profile;
   if (spec.file === null) return new MemoryStore({ sizeBytes, limitBytes: spec.memoryLimitBytes });
+  if (zones !== null) {
+    throw new BlkError(
+      "BLK_E_ZONED",
+      `"${name}" is a zoned device: its write pointers live in memory and would not be in "${spec.file}"`,
+      "Leave out --file",
+    );
+  }
   return openFileStore({
     path: spec.file,
     sizeBytes,
