@@ -73,6 +73,8 @@ export interface NativeAddon {
   readonly socketPair?: (ends: Int32Array) => number;
   /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */
   readonly markIoFlusher?: () => number;
+  /** Of a connected stream socket: 0 its peer is there, 1 has closed its side of the stream, 2 has gone. Linux only. */
+  readonly peerState?: (fd: number) => number;
   /** Linux only. */
   readonly zeroRange?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
 }

@@ -1,12 +1,13 @@
 /**
- * What `serve` and `run` share: the options that describe a device, and their reading into a `DeviceSpec`.
+ * What `serve`, `run` and `attach` share: the options that describe a device, and their reading into specs.
  */
 import { availableParallelism, totalmem } from "node:os";
 import { type Command, Option } from "commander";
 import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
-import type { DeviceSpec } from "../device/host.js";
 import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
+import { deviceSeed } from "../device/seed.js";
+import type { DeviceSpec, ServerSpec } from "../device/spec.js";
 import type { TlsFiles, TlsMode } from "../nbd/tls.js";
 import { loadProfile } from "../profile/load.js";
 
@@ -121,13 +122,22 @@ export function readDeviceSpec(profileName: string, options: DeviceOptions, list
     memoryLimitBytes:
       options.memoryLimit === undefined ? defaultMemoryLimitBytes() : parseSize(options.memoryLimit),
     isReadOnly: options.readOnly ?? false,
-    tls: readTlsFiles(options),
     isBlockSizeEnforced: options.strictBlocks ?? false,
-    seed: options.seed,
+    seed: deviceSeed(options.seed, name, profile.name),
     settings: options.set,
     record: options.record ?? null,
+    faults: [],
     listen,
     timing: options.timing === "auto" ? defaultTiming(availableParallelism()) : options.timing,
+  };
+}
+
+/** The server of these devices. */
+export function readServerSpec(devices: readonly DeviceSpec[], options: DeviceOptions): ServerSpec {
+  return {
+    devices,
+    tls: readTlsFiles(options),
+    maximumThreads: availableParallelism(),
     logLevel: options.logLevel,
   };
 }

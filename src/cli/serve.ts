@@ -6,7 +6,13 @@ import { Command, Option } from "commander";
 import { ExitCode } from "../base/errors.js";
 import { inheritedAddresses } from "./activation.js";
 import { formatCounters } from "./counters-table.js";
-import { addDeviceOptions, collect, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
+import {
+  addDeviceOptions,
+  collect,
+  type DeviceOptions,
+  readDeviceSpec,
+  readServerSpec,
+} from "./serve-options.js";
 import { onStopSignal, startServing } from "./serving.js";
 
 interface ServeOptions extends DeviceOptions {
@@ -63,8 +69,9 @@ async function serve(profile: string, options: ServeOptions): Promise<void> {
     const listen = directory === null ? addresses : [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`];
     const spec = readDeviceSpec(profile, options, listen);
     const stopped = new Promise<void>((resolve) => onStopSignal(() => resolve()));
-    const serving = await startServing(spec, options);
-    const { description, ended } = serving.device;
+    const serving = await startServing(readServerSpec([spec], options), options);
+    const [device] = serving.devices;
+    const { description } = device;
     if (options.json) {
       const { uris, ...rest } = description;
       const api = options.api === undefined ? {} : { api: options.api };
@@ -75,11 +82,11 @@ async function serve(profile: string, options: ServeOptions): Promise<void> {
       process.stdout.write(`${description.uris.join("\n")}\nready\n`);
     }
     try {
-      await Promise.race([stopped, ended]);
+      await Promise.race([stopped, serving.ended]);
     } finally {
       await serving.close();
     }
-    if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
+    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
     process.exitCode = ExitCode.ok;
   } finally {
     if (directory !== null) rmSync(directory, { recursive: true, force: true });

@@ -39,11 +39,11 @@ describe("building the addon", () => {
     expect(stdout).toContain(binaryName);
 
     const addon = createRequire(import.meta.url)("node-gyp-build")(directory);
-    const expected = [
-      ...["Clock", "NetlinkSocket", "SparseMemory", "lockFile", "markIoFlusher"],
-      ...["punchHole", "seekFile", "socketPair", "zeroRange"],
-    ];
-    if (process.platform === "linux") expect(Object.keys(addon).sort()).toEqual(expected);
+    if (process.platform === "linux") {
+      // A part of every source file that is linked in.
+      const parts = ["Clock", "NetlinkSocket", "SparseMemory", "lockFile", "markIoFlusher", "peerState"];
+      expect(Object.keys(addon)).toEqual(expect.arrayContaining(parts));
+    }
 
     // With a prebuilt binary that works here, installing needs no compiler.
     const install = await build(directory, ["--if-missing"], { CXX: "no-such-compiler" });
