@@ -18,6 +18,7 @@ import { openRecording, type Recording } from "./recording.js";
 import { faultSeed } from "./seed.js";
 import type { DeviceDescription, DeviceSpec } from "./spec.js";
 import { DeviceStats } from "./stats.js";
+import { createZones, refuseZonesInFile, refuseZonesOverNbd } from "./zones.js";
 
 /** Requests in flight over all connections: 8 queues as deep as the Linux client's (128), and room for hung ones. */
 const requestCapacity = 4096;
@@ -48,6 +49,8 @@ export class ServedDevice {
   constructor({ spec, statsBuffer, log }: ServedDeviceOptions) {
     this.spec = spec;
     this.log = log;
+    if (spec.listen.length > 0) refuseZonesOverNbd(spec);
+    refuseZonesInFile(spec);
     this.isNewFile = spec.file !== null && !existsSync(spec.file);
     this.store = openStore(spec);
     this.clock = new LiveClock({ timing: spec.timing });
@@ -79,6 +82,7 @@ export class ServedDevice {
         clock: this.clock,
         stats: new DeviceStats(statsBuffer),
         observer: this.recording?.writer ?? null,
+        zones: createZones(spec, this.store),
       });
     } catch (error) {
       this.undo();
@@ -106,7 +110,10 @@ export class ServedDevice {
     removeFault: (name: string) => this.faults.remove(name),
     releaseFault: (name: string) => this.faults.release(name),
     resetFaults: () => this.faults.reset(),
-    openKernelLinks: (wanted: number) => this.links().open(wanted),
+    openKernelLinks: (wanted: number) => {
+      refuseZonesOverNbd(this.spec);
+      return this.links().open(wanted);
+    },
     nextKernelLinkEnd: () => this.links().nextEnd(),
     resize: (sizeBytes: number) => this.resize(sizeBytes),
   };
