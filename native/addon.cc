@@ -11,6 +11,8 @@
 #include "netlink.h"
 #include "sparse-memory.h"
 #include "thread.h"
+#include "ublk/control.h"
+#include "ublk/server.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportClock(env, exports);
@@ -18,6 +20,8 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportFile(env, exports);
   ExportNetlink(env, exports);
   ExportThread(env, exports);
+  ExportUblkControl(env, exports);
+  ExportUblkServer(env, exports);
   return exports;
 }
 

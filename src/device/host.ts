@@ -10,6 +10,7 @@ import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
 import type { TlsFiles } from "../nbd/tls.js";
 import type { Profile } from "../profile/load.js";
+import type { AttachedDevice } from "../ublk/attachment.js";
 import type { Timing } from "./live-clock.js";
 import { makeCalls } from "./rpc.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
@@ -40,6 +41,8 @@ export interface DeviceSpec {
   /** How the device waits for the moment a reply is due. */
   timing: Timing;
   logLevel: string;
+  /** Requests in flight at once, where that is more than the usual. */
+  requestCapacity?: number;
 }
 
 export interface DeviceDescription {
@@ -55,6 +58,8 @@ export interface DeviceDescription {
 
 export interface DeviceReport extends DeviceCounters {
   uptimeNs: number;
+  /** By hardware queue; over ublk only, and part of the whole. */
+  queues?: DeviceCounters[];
   store: { allocatedBytes: number };
   faults: FaultReport[];
 }
@@ -67,6 +72,8 @@ export interface DeviceHandle {
   resize(sizeBytes: number): Promise<number>;
   /** Its connections to the kernel's NBD client. */
   readonly kernelLinks: KernelLinkSource;
+  /** Its side of a ublk device. */
+  readonly ublk: AttachedDevice;
   faults: {
     add(spec: FaultSpec): Promise<FaultReport>;
     list(): Promise<FaultReport[]>;
@@ -94,6 +101,13 @@ const closeDeadlineMs = 15_000;
  */
 export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
   const stats = new DeviceStats();
+  /** Of hardware queues that count by themselves. */
+  let queueStats: DeviceStats[] = [];
+  const readCounters = (): DeviceCounters => {
+    const sum = new DeviceStats();
+    for (const part of [stats, ...queueStats]) sum.add(part);
+    return sum.read();
+  };
   // Beside this file: worker.js in dist, worker.ts when a loader such as tsx runs the sources.
   const entry = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
   const worker = new Worker(entry, { workerData: { spec, statsBuffer: stats.buffer } });
@@ -144,8 +158,26 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
       return description;
     },
     ended,
-    counters: () => stats.read(),
-    report: async () => ({ ...stats.read(), ...(await call("report")) }),
+    counters: readCounters,
+    report: async () => ({
+      ...readCounters(),
+      ...(await call("report")),
+      ...(queueStats.length === 0 ? {} : { queues: queueStats.map((part) => part.read()) }),
+    }),
+    ublk: {
+      openUblk: (setup) => call("openUblk", setup),
+      closeUblk: () => call("closeUblk"),
+      releaseAll: async () => void (await call("resetFaults")),
+      queueCounters(queues) {
+        const buffer = new SharedArrayBuffer(queues * DeviceStats.byteLength);
+        const strideBytes = DeviceStats.byteLength;
+        queueStats = Array.from(
+          { length: queues },
+          (_, queue) => new DeviceStats(buffer, queue * strideBytes),
+        );
+        return { buffer, offsetBytes: 0, strideBytes };
+      },
+    },
     resize: async (wantedBytes) => {
       const sizeBytes = await call("resize", wantedBytes);
       description = { ...description, sizeBytes };

@@ -18,16 +18,18 @@ import { parseNbdUri } from "../nbd/uri.js";
 import { openFileStore } from "../store/file.js";
 import { MemoryStore } from "../store/memory.js";
 import type { Store } from "../store/store.js";
+import type { ChannelSetup } from "../ublk/attachment.js";
+import { UblkChannel } from "../ublk/channel.js";
 import { Device } from "./device.js";
 import type { DeviceDescription, DeviceSpec } from "./host.js";
 import { KernelLinks } from "./kernel-links.js";
-import { LiveClock } from "./live-clock.js";
+import { LiveClock, spinNsOfTiming } from "./live-clock.js";
 import { openRecording, type Recording } from "./recording.js";
 import { answerCalls } from "./rpc.js";
 import { DeviceStats } from "./stats.js";
 
 /** Requests in flight over all connections: 8 queues as deep as the Linux client's (128), and room for hung ones. */
-const requestCapacity = 4096;
+const smallestCapacity = 4096;
 
 /** What is in flight at a stop gets this long; a slow disk's longest queue drains in it, a hang does not. */
 const drainDeadlineMs = 10_000;
@@ -48,6 +50,7 @@ let store: Store;
 let server: NbdServer | null = null;
 let recording: Recording | null = null;
 let kernelLinks: KernelLinks;
+let channel: UblkChannel | null = null;
 
 const methods = {
   start,
@@ -57,18 +60,22 @@ const methods = {
     faults: faults.list(),
   }),
   addFault(fault: FaultSpec): FaultReport {
-    const report = faults.add(fault);
+    // Before it is set: what arrives afterwards is judged by it.
+    channel?.decideNatively(null);
+    const report = changed(() => faults.add(fault));
     log.info({ fault: report }, "fault added");
     return report;
   },
   listFaults: () => faults.list(),
   getFault: (name: string) => faults.get(name),
   armFault: ({ name, isArmed }: { name: string; isArmed: boolean }) => faults.arm(name, isArmed),
-  removeFault: (name: string) => faults.remove(name),
+  removeFault: (name: string) => changed(() => faults.remove(name)),
   releaseFault: (name: string) => faults.release(name),
-  resetFaults: () => faults.reset(),
+  resetFaults: () => changed(() => faults.reset()),
   openKernelLinks: (wanted: number) => kernelLinks.open(wanted),
   nextKernelLinkEnd: () => kernelLinks.nextEnd(),
+  openUblk,
+  closeUblk,
   resize,
   close,
 };
@@ -85,7 +92,7 @@ async function start(): Promise<DeviceDescription> {
   const tls = loadTls(spec.tls);
   store = openStore();
   try {
-    const requests = new RequestTable(requestCapacity);
+    const requests = new RequestTable(Math.max(smallestCapacity, spec.requestCapacity ?? 0));
     const { sizeBytes } = store;
     if (spec.isBlockSizeEnforced && sizeBytes % profile.logicalBlockBytes !== 0) {
       throw new BlkError(
@@ -146,6 +153,28 @@ async function start(): Promise<DeviceDescription> {
   }
 }
 
+/** Joins the device with the queue threads of a ublk device; they are started afterwards. */
+function openUblk({ serverId, shared, queues, depth, largestRequestBytes }: ChannelSetup): void {
+  const setup = { serverId, shared, queues, depth, largestRequestBytes };
+  const originNs = clock.monotonicOriginNs;
+  channel = new UblkChannel(device, store, { ...setup, originNs, spinNs: spinNsOfTiming(spec.timing) });
+  channel.decideNatively(device.constantLatenciesNs);
+}
+
+function closeUblk(): void {
+  channel?.close();
+  channel = null;
+}
+
+/** Whoever changes the faults may change who decides. */
+function changed<T>(change: () => T): T {
+  try {
+    return change();
+  } finally {
+    channel?.decideNatively(device.constantLatenciesNs);
+  }
+}
+
 /** Answers with the new size. */
 function resize(sizeBytes: number): number {
   const { logicalBlockBytes } = spec.profile;
@@ -176,6 +205,7 @@ function openStore(): Store {
 /** Held requests are let go first: nobody can release them any more, and a client should not wait for its timeout. */
 async function close(): Promise<void> {
   faults.reset();
+  closeUblk();
   await server?.close({ deadlineMs: drainDeadlineMs });
   clock.close();
   recording?.close();
