@@ -3,9 +3,11 @@
  * and in nobody's way is left in peace.
  */
 import { writeFileSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { descriptorOf, takenBytes } from "../../src/nbd/peer-watch.js";
 import { NbdServer } from "../../src/nbd/server.js";
 import { loadTls } from "../../src/nbd/tls.js";
 import { MemoryTarget } from "./support/memory-target.js";
@@ -202,5 +204,51 @@ describe("a client that takes no replies", () => {
     inTheWay.close();
     harmless.socket.resume();
     for (let i = 0; i < 30; i++) expect((await harmless.readReply(MiB)).cookie).toBe(BigInt(i));
+  });
+
+  it("has to go when others wait for the memory its replies hold", async () => {
+    const target = new MemoryTarget({ sizeBytes: 4 * MiB });
+    const { path, server } = await serve({
+      exports: [{ name: "", target }],
+      limits: { payloadBytes: 2 * MiB, vanishMs: never, stallMs: 20 },
+    });
+    const deaf = await Prober.open(path);
+    deaf.socket.pause();
+    for (let i = 0; i < 4; i++) deaf.request({ type: cmd.read, length: MiB });
+    await eventually(() => target.seen.length === 4);
+    const other = await Prober.open(path);
+    expect(await other.ask({ type: cmd.write, payload: Buffer.alloc(2 * MiB) })).toBe(0);
+    expect(server.connectionCount).toBe(1);
+    expect(target.requests.inFlight).toBe(0);
+  });
+
+  it("counts as moving while it takes one large reply bit by bit", async () => {
+    const path = join(temporaryDirectory(), "s");
+    const served = new Promise<Socket>((resolve) => {
+      const listener = createServer(resolve).listen(path);
+      onTestFinished(() => void listener.close());
+    });
+    const client = connect(path);
+    const socket = await served;
+    onTestFinished(() => {
+      client.destroy();
+      socket.destroy();
+    });
+    let isTaken = false;
+    client.pause();
+    socket.write(Buffer.alloc(32 * MiB), () => {
+      isTaken = true;
+    });
+    const atFirstBytes = takenBytes(socket);
+    expect(atFirstBytes).toBeLessThan(32 * MiB);
+    client.on("data", () => void client.pause());
+    client.resume();
+    await eventually(() => {
+      if (takenBytes(socket) > atFirstBytes) return true;
+      client.resume();
+      return false;
+    });
+    expect(isTaken).toBe(false);
+    expect(descriptorOf(socket)).toBeGreaterThan(2);
   });
 });
