@@ -22,7 +22,7 @@ import { Mechanics } from "./mechanics.js";
 import { Targets } from "./media-queue.js";
 import { Power } from "./power.js";
 import { noSegment, ReadCache } from "./read-cache.js";
-import { Ring } from "./ring.js";
+import { Ring } from "../ring.js";
 import type { HddParameters } from "./schema.js";
 import { seekTable } from "./seek-curve.js";
 import { Smr } from "./smr.js";
