@@ -39,6 +39,7 @@ export const errorKinds = {
   BLK_E_FAULT_EXISTS: conflict,
   BLK_E_FAULT_LIMIT: conflict,
   BLK_E_DEVICE_UNKNOWN: missing,
+  BLK_E_HEALTH: missing,
   BLK_E_API: environment,
   BLK_E_API_ROUTE: missing,
   BLK_E_NATIVE: environment,

@@ -15,13 +15,14 @@
 import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { Extent, FaultExtent } from "../base/extent.js";
+import type { HealthLog } from "../base/health.js";
 import { Flag, Op, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { BlockTarget, RequestOwner } from "../base/target.js";
 import { formatSize } from "../base/units.js";
 import type { FaultSet } from "../fault/set.js";
 import { EventHeap } from "../model/event-heap.js";
-import type { CompletionSink, Model } from "../model/model.js";
+import type { CompletionSink, Model, ModelReport } from "../model/model.js";
 import type { Store } from "../store/store.js";
 import type { Clock } from "./clock.js";
 import type { DeviceStats } from "./stats.js";
@@ -263,6 +264,30 @@ export class Device implements BlockTarget, CompletionSink {
     model.grow(sizeBytes);
     this.faults.grow(sizeBytes);
     this.sizeBytes = sizeBytes;
+  }
+
+  /**
+   * The log the modelled device keeps of its own health.
+   *
+   * @throws BlkError BLK_E_HEALTH when it keeps none.
+   */
+  health(): HealthLog {
+    const { model } = this;
+    if (model.health === undefined) {
+      throw new BlkError(
+        "BLK_E_HEALTH",
+        `"${this.name}" keeps no health log`,
+        "Solid-state drives keep one; blkforge stats shows the counters of any device",
+      );
+    }
+    this.pump();
+    return model.health(this.clock.nowNs());
+  }
+
+  /** What the model tells of its state beside the counters; nothing from most. */
+  modelReport(): ModelReport {
+    this.pump();
+    return this.model.report?.(this.clock.nowNs()) ?? {};
   }
 
   /** Requests a hang keeps from completing. */

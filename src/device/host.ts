@@ -6,7 +6,9 @@
  */
 import { Worker } from "node:worker_threads";
 import { BlkError } from "../base/errors.js";
+import type { HealthLog } from "../base/health.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
+import type { ModelReport } from "../model/model.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
 import type { TlsFiles } from "../nbd/tls.js";
 import type { Profile } from "../profile/load.js";
@@ -57,12 +59,16 @@ export interface DeviceReport extends DeviceCounters {
   uptimeNs: number;
   store: { allocatedBytes: number };
   faults: FaultReport[];
+  /** What the model tells of its state, such as the credits of a cloud volume; empty for most. */
+  model: ModelReport;
 }
 
 export interface DeviceHandle {
   readonly description: DeviceDescription;
   counters(): DeviceCounters;
   report(): Promise<DeviceReport>;
+  /** Rejects with BLK_E_HEALTH when the modelled device keeps no such log. */
+  health(): Promise<HealthLog>;
   /** Grows the device; clients learn of it when they connect anew, the kernel when it is told. Answers with the size. */
   resize(sizeBytes: number): Promise<number>;
   /** Its connections to the kernel's NBD client. */
@@ -146,6 +152,7 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
     ended,
     counters: () => stats.read(),
     report: async () => ({ ...stats.read(), ...(await call("report")) }),
+    health: () => call("health"),
     resize: async (wantedBytes) => {
       const sizeBytes = await call("resize", wantedBytes);
       description = { ...description, sizeBytes };

@@ -55,7 +55,9 @@ const methods = {
     uptimeNs: clock.nowNs(),
     store: { allocatedBytes: store.allocatedBytes() },
     faults: faults.list(),
+    model: device.modelReport(),
   }),
+  health: () => device.health(),
   addFault(fault: FaultSpec): FaultReport {
     const report = faults.add(fault);
     log.info({ fault: report }, "fault added");

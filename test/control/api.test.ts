@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { createApi } from "../../src/control/api.js";
-import { type FakeDevice, fakeDevice } from "./support.js";
+import { type FakeDevice, fakeDevice, healthLog } from "./support.js";
 
 let device: FakeDevice;
 let api: ReturnType<typeof createApi>;
@@ -62,6 +62,22 @@ describe("reading", () => {
         flush: { count: 0, latency: { p99Ns: null } },
       },
     });
+  });
+});
+
+describe("health", () => {
+  test("GET health answers with the log of a device that keeps one", async () => {
+    api = createApi({ version: "1.2.3", devices: [fakeDevice("disk", healthLog).control] });
+    expect(await ask("GET", "/devices/disk/health")).toEqual({
+      status: 200,
+      json: { schemaVersion: 1, health: healthLog },
+    });
+  });
+
+  test("GET health of any other says that there is none", async () => {
+    const { status, json } = await ask("GET", "/devices/disk/health");
+    expect(status).toBe(404);
+    expect(json.code).toBe("BLK_E_HEALTH");
   });
 });
 
