@@ -7,9 +7,9 @@
  * random map); with several sizes blocks may repeat, where fio would shorten requests instead.
  */
 import { BlkError } from "../base/errors.js";
-import { Permutation } from "../base/permutation.js";
 import { Random } from "../base/random.js";
 import { type BlockSizes, directions, type JobOptions } from "./options.js";
+import { Permutation } from "./permutation.js";
 import { createRanks, type Ranks } from "./ranks.js";
 
 export interface Region {

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Random } from "../../src/base/random.js";
 import type { Distribution } from "../../src/workload/options.js";
-import { Permutation } from "../../src/base/permutation.js";
+import { Permutation } from "../../src/workload/permutation.js";
 import { createRanks } from "../../src/workload/ranks.js";
 
 const draws = 200_000;

@@ -138,11 +138,13 @@ export class Collector {
     const superblock = flash.owner[op];
     const first = op * this.geometry.stripeUnits;
     const units = flash.amount[op];
+    const stream = frontiers.copyStream(superblock);
     for (let i = 0; i < units; i++) {
       const unit = unitsOfOp[first + i];
       // What the host has overwritten meanwhile needs no copy.
-      if (mapping.locate(unit) !== flash.address[op] + placesOfOp[first + i]) continue;
-      frontiers.put(frontiers.copyStream, unit, false, nowNs);
+      const address = flash.address[op] + placesOfOp[first + i];
+      if (mapping.locate(unit) !== address) continue;
+      frontiers.put(stream, unit, address, false, nowNs);
       counters.copied++;
     }
     this.reading -= units;
@@ -178,7 +180,8 @@ export class Collector {
     const superblock = this.victims.choose(frontiers.placed);
     if (superblock === none) return false;
     const valid = superblocks.valid[superblock];
-    const room = frontiers.roomIn(frontiers.copyStream) + superblocks.freeCount * geometry.superblockUnits;
+    const room =
+      frontiers.roomIn(frontiers.copyStream(superblock)) + superblocks.freeCount * geometry.superblockUnits;
     if (valid + this.reading > room) return false;
     superblocks.state[superblock] = State.collecting;
     frontiers.noteLifetime(superblock);

@@ -26,9 +26,11 @@ export const Stream = Object.freeze({
   copy: 2,
   /** The SLC cache. */
   slc: 3,
+  /** Copies of data that were taken to die young, where lifetimes are told apart. */
+  warm: 4,
 });
 
-const streams = 4;
+const streams = 5;
 
 export interface FrontiersOptions {
   parameters: SsdParameters;
@@ -98,19 +100,23 @@ export class Frontiers {
     return superblock === none ? 0 : this.unitsOf(superblock) - this.place[stream];
   }
 
-  /** The stream for copies. */
-  get copyStream(): number {
-    return this.isShared ? Stream.host : Stream.copy;
+  /** The stream for copies of what a superblock holds. */
+  copyStream(superblock: number): number {
+    if (this.isShared) return Stream.host;
+    const isYoung = this.kind === "lifetime" && this.superblocks.stream[superblock] === Stream.host;
+    return isYoung ? Stream.warm : Stream.copy;
   }
 
-  /** The stream for a unit of the host's. */
-  hostStream(unit: number): number {
+  /** The stream for data of the host that replace those at `before`, or none. */
+  hostStream(before: number): number {
     if (this.kind !== "lifetime") return Stream.host;
-    const before = this.mapping.locate(unit);
     if (before === nowhere) return Stream.cold;
     const superblock = Math.floor(before / this.geometry.superblockUnits);
-    // What survived a collection has lived long; of the rest the superblock's age is the unit's, or a little more.
-    if (this.superblocks.stream[superblock] === Stream.copy) return Stream.cold;
+    // What has survived a collection has lived long, unless that came early; of the rest the superblock's age is the
+    // unit's, or a little more.
+    const stream = this.superblocks.stream[superblock];
+    if (stream === Stream.copy) return Stream.cold;
+    if (stream === Stream.warm) return Stream.host;
     const age = this.placed - this.superblocks.openedAt[superblock];
     return age < this.meanLifetime ? Stream.host : Stream.cold;
   }
@@ -142,12 +148,12 @@ export class Frontiers {
     return this.isProgrammed[superblock * geometry.programsPerSuperblock + program] === 0;
   }
 
-  /** Places a unit at the end of a stream. There must be room, or a free superblock. */
-  put(stream: number, unit: number, isHost: boolean, nowNs: number): void {
+  /** Places a unit, whose data are at `before` as yet, at the end of a stream. There must be room, or a free superblock. */
+  put(stream: number, unit: number, before: number, isHost: boolean, nowNs: number): void {
     if (this.superblock[stream] === none) this.openSuperblock(stream);
     const superblock = this.superblock[stream];
     if (this.place[stream] === this.first[stream]) this.beginProgram(stream);
-    this.mapping.assign(unit, superblock * this.geometry.superblockUnits + this.place[stream]++);
+    this.mapping.assign(unit, superblock * this.geometry.superblockUnits + this.place[stream]++, before);
     if (isHost) {
       this.hostHeld[stream]++;
       this.placed++;

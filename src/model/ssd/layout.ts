@@ -7,8 +7,8 @@
  * Both ways, from unit to address and back, are computed; memory is a number per superblock. What is rewritten leaves
  * the formula for the mapping, and a superblock leaves it when it is erased.
  */
-import { Permutation } from "../../base/permutation.js";
 import type { Random } from "../../base/random.js";
+import { Lattice, Shuffle } from "./scatter.js";
 
 const nowhere = -1;
 
@@ -27,8 +27,8 @@ export class Layout {
   /** Units before each superblock in the order, and after the last. */
   private readonly firstRank: Float64Array;
   private readonly held: Uint8Array;
-  private readonly order: Permutation | null;
-  private readonly places: Permutation | null;
+  private readonly order: Shuffle | null;
+  private readonly places: Lattice | null;
   private readonly turns: Float64Array;
   private readonly hostUnits: number;
 
@@ -44,8 +44,8 @@ export class Layout {
       if (random !== undefined) this.turns[i] = random.nextInteger(superblockUnits);
     }
     this.mappedUnits = this.firstRank[valid.length];
-    this.order = random === undefined ? null : new Permutation(hostUnits, random);
-    this.places = random === undefined ? null : new Permutation(superblockUnits, random);
+    this.order = random === undefined ? null : new Shuffle(hostUnits, random);
+    this.places = random === undefined ? null : new Lattice(superblockUnits);
   }
 
   /** Whether the layout still tells what a superblock holds. */
@@ -76,11 +76,7 @@ export class Layout {
   /** The unit that lay at a place of a superblock; `nowhere` if none did. */
   unitAt(superblock: number, place: number): number {
     const { firstRank } = this;
-    let index = place;
-    if (this.places !== null) {
-      const turned = place - this.turns[superblock];
-      index = this.places.placeOf(turned < 0 ? turned + this.superblockUnits : turned);
-    }
+    const index = this.places === null ? place : this.places.placeOf(place, this.turns[superblock]);
     const rank = firstRank[superblock] + index;
     if (rank >= firstRank[superblock + 1]) return nowhere;
     return this.order === null ? rank : this.order.at(rank);
@@ -97,8 +93,6 @@ export class Layout {
   }
 
   private placeIn(superblock: number, index: number): number {
-    if (this.places === null) return index;
-    const place = this.places.at(index) + this.turns[superblock];
-    return place >= this.superblockUnits ? place - this.superblockUnits : place;
+    return this.places === null ? index : this.places.at(index, this.turns[superblock]);
   }
 }

@@ -84,10 +84,9 @@ export class Mapping {
     return nowhere;
   }
 
-  /** Puts a unit's data at a free address; returns where they were, or `nowhere`. */
-  assign(unit: number, address: number): number {
+  /** Puts a unit's data at a free address; they were at `before`, or `nowhere`, as `locate` tells. */
+  assign(unit: number, address: number, before: number): void {
     const { superblocks, superblockUnits } = this;
-    const before = this.locate(unit);
     this.forward[unit] = address + 1;
     const group = this.groupShift === 0 ? unit : Math.floor(unit / 2 ** this.groupShift);
     this.backwardLow[address] = group;
@@ -99,7 +98,6 @@ export class Mapping {
       this.mapped++;
       this.mappedInSegment[unit >>> segmentShift]++;
     }
-    return before;
   }
 
   /** Forgets the data of units `first` up to `end`; returns how many held any. */

@@ -209,7 +209,7 @@ export class SsdModel implements Model, FlashSink {
       frontiers,
       collector: this.collector,
       counters,
-      streamOf: (unit) => frontiers.hostStream(unit),
+      streamOf: (before) => frontiers.hostStream(before),
       requests: capacity,
     });
   }

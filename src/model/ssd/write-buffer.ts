@@ -23,8 +23,8 @@ export interface WriteBufferOptions {
   frontiers: Frontiers;
   collector: Collector;
   counters: SsdCounters;
-  /** Which stream a unit goes to. */
-  streamOf(unit: number): number;
+  /** Which stream data go to that replace those at an address, or none. */
+  streamOf(before: number): number;
   /** Requests there can be. */
   requests: number;
 }
@@ -56,7 +56,7 @@ export class WriteBuffer {
   private readonly frontiers: Frontiers;
   private readonly collector: Collector;
   private readonly counters: SsdCounters;
-  private readonly streamOf: (unit: number) => number;
+  private readonly streamOf: (before: number) => number;
 
   constructor(options: WriteBufferOptions) {
     this.capacityUnits = options.capacityUnits;
@@ -108,14 +108,14 @@ export class WriteBuffer {
       const { head } = this;
       const unit = this.firstUnit[head];
       if (frontiers.hostPrograms >= this.mostPrograms) break;
-      const stream = this.streamOf(unit);
       const before = mapping.locate(unit);
+      const stream = this.streamOf(before);
       if (before >= 0 && frontiers.isBeingFilled(stream, before)) {
         counters.absorbed++;
         this.used--;
       } else {
         if (!collector.hostMayPlace(stream)) break;
-        frontiers.put(stream, unit, true, nowNs);
+        frontiers.put(stream, unit, before, true, nowNs);
         collector.allow();
       }
       counters.hostWritten++;

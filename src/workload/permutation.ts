@@ -1,14 +1,13 @@
 /**
- * A random permutation of 0 .. n-1 that needs no memory: place i of a shuffled list is computed, not looked up, and so
- * is the place of a number. It covers every block of a device of any size exactly once in random order, scatters
- * popular blocks over it, and stands for the mapping of a drive that was filled at random.
+ * A random permutation of 0 .. n-1 that needs no memory: place i of a shuffled list is computed, not looked up. It
+ * covers every block of a device of any size exactly once in random order, and scatters popular blocks over it.
  *
  * A Feistel network over mixed radices: a number is written as (left, right) with left < a, right < b and a * b just
  * above n; each round adds a keyed hash of one half to the other, modulo its radix, which can be undone and so is
  * one-to-one. Results of n and more are sent through again ("cycle walking"), seldom needed as a * b is close to n.
  * (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002.) Not for cryptography.
  */
-import type { Random } from "./random.js";
+import type { Random } from "../base/random.js";
 
 /** An even number; six pass the uniformity tests here, the two more cost 10 ns. */
 const rounds = 8;
@@ -42,14 +41,6 @@ export class Permutation {
     return value;
   }
 
-  /** The place where `number` stands: the inverse of `at`. */
-  placeOf(number: number): number {
-    let value = number;
-    do value = this.decrypt(value);
-    while (value >= this.count);
-    return value;
-  }
-
   private encrypt(value: number): number {
     const { leftCount, rightCount, keys } = this;
     let left = Math.floor(value / rightCount);
@@ -59,19 +50,6 @@ export class Permutation {
       if (left >= leftCount) left -= leftCount;
       right += Math.floor((mix(left, keys[round + 1]) / 4294967296) * rightCount);
       if (right >= rightCount) right -= rightCount;
-    }
-    return left * rightCount + right;
-  }
-
-  private decrypt(value: number): number {
-    const { leftCount, rightCount, keys } = this;
-    let left = Math.floor(value / rightCount);
-    let right = value - left * rightCount;
-    for (let round = rounds - 2; round >= 0; round -= 2) {
-      right -= Math.floor((mix(left, keys[round + 1]) / 4294967296) * rightCount);
-      if (right < 0) right += rightCount;
-      left -= Math.floor((mix(right, keys[round]) / 4294967296) * leftCount);
-      if (left < 0) left += leftCount;
     }
     return left * rightCount + right;
   }
