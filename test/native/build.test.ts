@@ -41,7 +41,7 @@ describe("building the addon", () => {
     const addon = createRequire(import.meta.url)("node-gyp-build")(directory);
     const expected = [
       ...["Clock", "NetlinkSocket", "SparseMemory", "lockFile", "markIoFlusher"],
-      ...["punchHole", "seekFile", "socketPair", "zeroRange"],
+      ...["peerState", "punchHole", "seekFile", "socketPair", "zeroRange"],
     ];
     if (process.platform === "linux") expect(Object.keys(addon).sort()).toEqual(expected);
 
