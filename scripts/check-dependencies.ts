@@ -11,13 +11,15 @@ const allowed: Record<string, readonly string[]> = {
   model: [],
   store: [],
   fault: [],
+  zone: [],
   nbd: [],
   trace: [],
+  ublk: [],
   // The schema of a profile is the common part plus each model's own.
   profile: ["model"],
   workload: [],
   simulate: ["model", "profile", "trace", "workload"],
-  device: ["fault", "model", "nbd", "profile", "store", "trace"],
+  device: ["fault", "model", "nbd", "profile", "store", "trace", "zone"],
   control: ["device", "fault"],
   lab: [],
   cli: [

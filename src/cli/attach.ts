@@ -3,10 +3,11 @@ import { Command, InvalidArgumentError } from "commander";
 import { pino } from "pino";
 import { BlkError, ExitCode } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
+import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
 import { formatCounters } from "./counters-table.js";
-import { addDeviceOptions, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
+import { addDeviceOptions, type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { type Serving, startServing } from "./serving.js";
 
 interface CommandOptions extends DeviceOptions {
@@ -77,43 +78,48 @@ docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkf
   .action(attach);
 
 async function attach(profile: string, options: CommandOptions): Promise<void> {
-  const spec = readDeviceSpec(profile, options, []);
+  const server = readServerSpec([{ profile, choice: options, listen: [] }], options);
+  const [spec] = server.devices;
   const attachOptions = readAttachOptions(options, spec.profile);
   const signals = new Signals();
   let attachment: KernelAttachment | null = null;
-  const serving = await startServing(spec, options, async (sizeBytes) => attachment?.resize(sizeBytes));
+  const serving = await startServing(server, {
+    api: options.api,
+    onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+  });
+  const [device] = serving.devices;
   try {
     const log = pino(
       { level: options.logLevel, base: { device: spec.name } },
       pino.destination({ dest: 2, sync: true }),
     );
-    attachment = await KernelAttachment.create(serving.device.kernelLinks, attachOptions, log);
-    announce(attachment, serving, options);
+    attachment = await KernelAttachment.create(device.kernelLinks, attachOptions, log);
+    announce(attachment, device, options);
     await serveUntilDetached(attachment, serving, signals, options.force ?? false);
   } finally {
     signals.close();
     await serving.close();
   }
-  if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
+  if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
   process.exitCode = ExitCode.ok;
 }
 
-function announce({ device }: KernelAttachment, serving: Serving, options: CommandOptions): void {
+function announce({ device: path }: KernelAttachment, device: DeviceHandle, options: CommandOptions): void {
   if (options.json) {
-    const { uris: _, ...description } = serving.device.description;
+    const { uris: _, ...description } = device.description;
     const { connections, api } = options;
     const more = { connections, ...(api === undefined ? {} : { api }), pid: process.pid };
     process.stdout.write(
-      `${JSON.stringify({ schemaVersion: 1, ready: true, path: device, ...description, ...more })}\n`,
+      `${JSON.stringify({ schemaVersion: 1, ready: true, path, ...description, ...more })}\n`,
     );
   } else {
-    process.stdout.write(`${device}\nready\n`);
+    process.stdout.write(`${path}\nready\n`);
   }
 }
 
 async function serveUntilDetached(
   attachment: KernelAttachment,
-  { device }: Serving,
+  { ended }: Serving,
   signals: Signals,
   isForced: boolean,
 ): Promise<void> {
@@ -122,7 +128,7 @@ async function serveUntilDetached(
       const event = await Promise.race([
         signals.next().then(() => "signal" as const),
         attachment.ended.then(() => "detached" as const),
-        device.ended.then(() => "detached" as const),
+        ended.then(() => "detached" as const),
       ]);
       if (event === "detached") {
         await attachment.close();

@@ -10,19 +10,26 @@
  * present when the timer fires, so what it decides never depends on how late the host woke up. The difference between
  * the reply and its due time is recorded for every completion as lateness.
  *
+ * A floor, where one is given, is the time the transport itself takes: it is taken off what the model says, never below nothing.
+ * A reply that is due early must be known early, so the model is run ahead of the present by up to the floor, from event to
+ * event. A request that arrives in the meantime reaches the model at the event it was run to: at most a floor late.
+ *
  * Everything here runs on one thread and nothing is allocated per request.
  */
 import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { Extent, FaultExtent } from "../base/extent.js";
-import { Flag, Op, type RequestSlot, type RequestTable } from "../base/request.js";
+import type { HealthLog } from "../base/health.js";
+import { Flag, Op, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { BlockTarget, RequestOwner } from "../base/target.js";
 import { formatSize } from "../base/units.js";
+import type { ZoneView } from "../base/zone.js";
 import type { FaultSet } from "../fault/set.js";
 import { EventHeap } from "../model/event-heap.js";
-import type { CompletionSink, Model } from "../model/model.js";
+import type { CompletionSink, Model, ModelReport } from "../model/model.js";
 import type { Store } from "../store/store.js";
+import type { ZoneTable } from "../zone/table.js";
 import type { Clock } from "./clock.js";
 import type { DeviceStats } from "./stats.js";
 
@@ -54,6 +61,10 @@ export interface DeviceParts {
   clock: Clock;
   stats: DeviceStats;
   observer?: ModelObserver | null;
+  /** The zones of a zoned device. */
+  zones?: ZoneTable | null;
+  /** Time to take off the model's, by operation code. */
+  floorsNs?: Float64Array | null;
 }
 
 /** No fault holds the request. */
@@ -78,6 +89,7 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly clock: Clock;
   private readonly stats: DeviceStats;
   private readonly observer: ModelObserver | null;
+  private readonly zoneTable: ZoneTable | null;
 
   /** Requests the model has finished with, by the time their reply is due (the model's time plus delays of faults). */
   private readonly due: EventHeap;
@@ -98,11 +110,19 @@ export class Device implements BlockTarget, CompletionSink {
 
   private readonly answered = new Set<RequestOwner>();
   private readonly fullListeners: (() => void)[] = [];
-  private lastArrivalNs = 0;
+  /** When each request was seen to arrive; the model may have been told of a later instant. */
+  private readonly seenNs: Float64Array;
+  private readonly floorsNs: Float64Array;
+  /** The largest floor: how far the model may be run ahead. */
+  private readonly lookaheadNs: number;
+  /** No request reaches the model before this: the latest arrival, or as far as the model has been run ahead. */
+  private earliestArrivalNs = 0;
   private heldCount = 0;
   private isPumping = false;
 
-  constructor({ identity, requests, store, model, faults, clock, stats, observer = null }: DeviceParts) {
+  constructor(parts: DeviceParts) {
+    const { identity, requests, store, model, faults, clock, stats, observer = null, zones = null } = parts;
+    const { floorsNs = null } = parts;
     this.name = identity.name;
     this.description = identity.description;
     this.sizeBytes = store.sizeBytes;
@@ -119,6 +139,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.clock = clock;
     this.stats = stats;
     this.observer = observer;
+    this.zoneTable = zones;
 
     const capacity = requests.capacity;
     this.due = new EventHeap(capacity);
@@ -129,11 +150,18 @@ export class Device implements BlockTarget, CompletionSink {
     this.isHeldNow = new Uint8Array(capacity);
     this.isStoreBusy = new Uint8Array(capacity);
     this.isOverdue = new Uint8Array(capacity);
+    this.seenNs = new Float64Array(capacity);
+    this.floorsNs = floorsNs ?? new Float64Array(operations.length);
+    this.lookaheadNs = Math.max(...this.floorsNs);
     // One callback per slot, made once: a flush allocates nothing.
     for (let slot = 0; slot < capacity; slot++) {
       this.storeDone.push((status) => this.onStoreDone(slot, status));
     }
     clock.onDeadline = () => this.pump();
+  }
+
+  get zones(): ZoneView | null {
+    return this.zoneTable;
   }
 
   nowNs(): number {
@@ -143,9 +171,10 @@ export class Device implements BlockTarget, CompletionSink {
   submit(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void {
     const { requests } = this;
     // Two connections may have stamped their batches in the other order than they are handed in.
-    const arrivalNs = Math.max(requests.arrivalNs[slot], this.lastArrivalNs);
+    const arrivalNs = Math.max(requests.arrivalNs[slot], this.earliestArrivalNs);
+    this.seenNs[slot] = requests.arrivalNs[slot];
     requests.arrivalNs[slot] = arrivalNs;
-    this.lastArrivalNs = arrivalNs;
+    this.earliestArrivalNs = arrivalNs;
     this.owners[slot] = owner;
     this.isStoreBusy[slot] = 0;
     this.isOverdue[slot] = 0;
@@ -156,7 +185,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.holder[slot] = verdict.holder;
     requests.status[slot] = verdict.status;
     this.errorOffsets[slot] = verdict.errorOffsetBytes;
-    if (verdict.status === Status.ok) this.moveBytes(slot, payload);
+    if (verdict.status === Status.ok && this.keepsZoneRules(slot)) this.moveBytes(slot, payload);
 
     this.model.advance(arrivalNs, this);
     this.observer?.arrival(slot);
@@ -168,7 +197,7 @@ export class Device implements BlockTarget, CompletionSink {
     if (this.isPumping) return;
     this.isPumping = true;
     const nowNs = this.clock.nowNs();
-    this.model.advance(nowNs, this);
+    this.runModel(nowNs);
     while (this.due.nextNs <= nowNs) {
       const slot = this.due.pop();
       if (this.isStoreBusy[slot] === 1) this.isOverdue[slot] = 1;
@@ -177,13 +206,14 @@ export class Device implements BlockTarget, CompletionSink {
     this.endReplies();
     this.isPumping = false;
     this.stats.setGauges(this.requests.inFlight, this.heldCount);
-    this.clock.arm(Math.min(this.model.nextEventNs(), this.due.nextNs));
+    this.clock.arm(Math.min(this.model.nextEventNs() - this.lookaheadNs, this.due.nextNs));
   }
 
   /** Called by the model: `slot` completes at `dueNs`. */
   complete(slot: RequestSlot, dueNs: number): void {
     this.observer?.completion(slot, dueNs);
-    const replyNs = dueNs + this.delayNs[slot];
+    const flooredNs = Math.max(this.seenNs[slot], dueNs - this.floorsNs[this.requests.op[slot]]);
+    const replyNs = flooredNs + this.delayNs[slot];
     this.requests.dueNs[slot] = replyNs;
     if (this.holder[slot] === notHeld) {
       this.due.push(replyNs, slot);
@@ -245,7 +275,7 @@ export class Device implements BlockTarget, CompletionSink {
    */
   grow(sizeBytes: number): void {
     const { store, model } = this;
-    if (store.grow === undefined || model.grow === undefined) {
+    if (store.grow === undefined || model.grow === undefined || this.zoneTable !== null) {
       throw new BlkError(
         "BLK_E_SIZE",
         `"${this.name}" has its capacity for life, as the hardware it models`,
@@ -265,9 +295,53 @@ export class Device implements BlockTarget, CompletionSink {
     this.sizeBytes = sizeBytes;
   }
 
+  /**
+   * The log the modelled device keeps of its own health.
+   *
+   * @throws BlkError BLK_E_HEALTH when it keeps none.
+   */
+  health(): HealthLog {
+    const { model } = this;
+    if (model.health === undefined) {
+      throw new BlkError(
+        "BLK_E_HEALTH",
+        `"${this.name}" keeps no health log`,
+        "Solid-state drives keep one; blkforge stats shows the counters of any device",
+      );
+    }
+    this.pump();
+    return model.health(this.clock.nowNs());
+  }
+
+  /** What the model tells of its state beside the counters; nothing from most. */
+  modelReport(): ModelReport {
+    this.pump();
+    return this.model.report?.(this.clock.nowNs()) ?? {};
+  }
+
   /** Requests a hang keeps from completing. */
   get held(): number {
     return this.heldCount;
+  }
+
+  /** To the present, and on to the events whose replies the floor calls for already. */
+  private runModel(nowNs: number): void {
+    const { model, lookaheadNs } = this;
+    model.advance(nowNs, this);
+    if (lookaheadNs === 0) return;
+    for (let nextNs = model.nextEventNs(); nextNs <= nowNs + lookaheadNs; nextNs = model.nextEventNs()) {
+      model.advance(nextNs, this);
+      this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nextNs);
+    }
+  }
+
+  /** The one place where the rules of zones are asked: before any byte moves. Zone management is done here. */
+  private keepsZoneRules(slot: RequestSlot): boolean {
+    const { requests, zoneTable } = this;
+    if (zoneTable === null && requests.op[slot] < Op.append) return true;
+    const status = zoneTable === null ? Status.notsupp : zoneTable.judge(requests, slot);
+    requests.status[slot] = status;
+    return status === Status.ok;
   }
 
   private moveBytes(slot: RequestSlot, payload: Uint8Array | null): void {
@@ -275,7 +349,7 @@ export class Device implements BlockTarget, CompletionSink {
     const op = requests.op[slot];
     if (op === Op.read) return;
     let status: Status = Status.ok;
-    if (op === Op.write) {
+    if (op === Op.write || op === Op.append) {
       assert(payload !== null, "a write is submitted with its payload");
       status = store.write(requests.offsetBytes[slot], payload);
     } else if (op === Op.trim) {
@@ -285,6 +359,8 @@ export class Device implements BlockTarget, CompletionSink {
       status = store.zero(requests.offsetBytes[slot], requests.lengthBytes[slot], keepAllocated);
     }
     requests.status[slot] = status;
+    const isWritten = op === Op.write || op === Op.append || op === Op.zeroes;
+    if (status === Status.ok && isWritten) this.zoneTable?.wrote(requests, slot);
     const mustBeDurable = op === Op.flush || (requests.flags[slot] & Flag.fua) !== 0;
     if (status === Status.ok && mustBeDurable && !store.isVolatile) {
       this.isStoreBusy[slot] = 1;
@@ -308,7 +384,7 @@ export class Device implements BlockTarget, CompletionSink {
       requests.op[slot],
       requests.lengthBytes[slot],
       requests.status[slot] !== Status.ok,
-      nowNs - requests.arrivalNs[slot],
+      nowNs - this.seenNs[slot],
       nowNs - requests.dueNs[slot],
     );
     const owner = this.owners[slot];

@@ -20,7 +20,10 @@ import type { TlsSettings } from "./tls.js";
 import { formatNbdUri, type NbdUri, parseNbdUri } from "./uri.js";
 
 export interface NbdServerOptions {
-  /** Under different names; one device may have several. The first is also the default export. */
+  /**
+   * Under different names; one device may have several. The first is also the default export. Addresses may have lists of their
+   * own, see `listen`.
+   */
   exports: readonly NbdExport[];
   logger?: NbdLogger;
   limits?: Partial<NbdLimits>;
@@ -44,10 +47,6 @@ export class NbdServer {
   private readonly waitingForLast: (() => void)[] = [];
 
   constructor(options: NbdServerOptions) {
-    assert(
-      new Set(options.exports.map(({ name }) => name)).size === options.exports.length,
-      "exports have different names",
-    );
     this.exports = options.exports;
     this.limits = { ...defaultLimits, ...options.limits };
     this.logger = options.logger ?? silentLogger;
@@ -71,10 +70,15 @@ export class NbdServer {
   /**
    * Begins to listen, and returns the URI to give to clients: the one given, with the real port in place of port 0.
    *
+   * @param exports what is served at this address
    * @throws BlkError BLK_E_NBD_URI, BLK_E_LISTEN
    */
-  async listen(address: string | NbdUri): Promise<string> {
+  async listen(address: string | NbdUri, exports = this.exports): Promise<string> {
     assert(!this.isClosing, "a closed server does not listen again");
+    assert(
+      new Set(exports.map(({ name }) => name)).size === exports.length,
+      "exports of an address have different names",
+    );
     const uri = typeof address === "string" ? parseNbdUri(address) : address;
     if (uri.isTls === true && this.tls === null) {
       throw new BlkError(
@@ -83,8 +87,8 @@ export class NbdServer {
         "Give --tls-cert and --tls-key, or --tls-psk",
       );
     }
-    if (findExport(this.exports, uri.exportName) === undefined) {
-      const names = this.exports.map(({ name }) => JSON.stringify(name)).join(", ");
+    if (findExport(exports, uri.exportName) === undefined) {
+      const names = exports.map(({ name }) => JSON.stringify(name)).join(", ");
       throw new BlkError(
         "BLK_E_NBD_URI",
         `"${formatNbdUri(uri)}" names the export ${JSON.stringify(uri.exportName)}, which is not served`,
@@ -97,7 +101,7 @@ export class NbdServer {
       isForced && this.tls !== null ? { ...this.tls, mode: "require" } : this.tls;
     const told: NbdUri = isForced ? { ...uri, isTls: true } : uri;
     const listener = await listenOn(told, this.limits.keepAliveMs, (socket) =>
-      this.onConnection(socket, tls),
+      this.onConnection(socket, exports, tls),
     );
     if (this.isClosing) {
       listener.server.close();
@@ -140,7 +144,7 @@ export class NbdServer {
   adopt(socket: ByteStream, exported: NbdExport, onClose: (hasDisconnected: boolean) => void): void {
     assert(!this.isClosing, "a closed server adopts nothing");
     const connection: Connection = new Connection({
-      ...this.connectionOptions(socket, null),
+      ...this.connectionOptions(socket, [exported], null),
       session: {
         export: exported,
         transmissionFlags: transmissionFlagsOf(exported, "simple"),
@@ -155,7 +159,7 @@ export class NbdServer {
     this.connections.add(connection);
   }
 
-  private onConnection(socket: Socket, tls: TlsSettings | null): void {
+  private onConnection(socket: Socket, exports: readonly NbdExport[], tls: TlsSettings | null): void {
     if (this.isClosing || this.connections.size >= this.limits.connections) {
       // It may fail before it is gone, and nobody else listens to that.
       socket.on("error", () => undefined);
@@ -166,17 +170,21 @@ export class NbdServer {
       return;
     }
     const connection: Connection = new Connection({
-      ...this.connectionOptions(socket, tls),
+      ...this.connectionOptions(socket, exports, tls),
       onClose: () => this.onClosed(connection),
     });
     this.connections.add(connection);
   }
 
-  private connectionOptions(socket: ByteStream, tls: TlsSettings | null): Omit<ConnectionOptions, "onClose"> {
+  private connectionOptions(
+    socket: ByteStream,
+    exports: readonly NbdExport[],
+    tls: TlsSettings | null,
+  ): Omit<ConnectionOptions, "onClose"> {
     return {
       socket,
       number: this.nextNumber++,
-      exports: this.exports,
+      exports,
       tls,
       limits: this.limits,
       pool: this.pool,
