@@ -22,7 +22,7 @@ import type { Extent, FaultExtent } from "../base/extent.js";
 import type { HealthLog } from "../base/health.js";
 import { Flag, Op, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
-import type { BlockTarget, RequestOwner } from "../base/target.js";
+import type { PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
 import { formatSize } from "../base/units.js";
 import type { ZoneView } from "../base/zone.js";
 import type { FaultSet } from "../fault/set.js";
@@ -70,7 +70,7 @@ export interface DeviceParts {
 /** No fault holds the request. */
 const notHeld = -1;
 
-export class Device implements BlockTarget, CompletionSink {
+export class Device implements PollingTarget, CompletionSink {
   readonly name: string;
   readonly description: string;
   sizeBytes: number;
@@ -108,6 +108,10 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly isOverdue: Uint8Array;
   private readonly storeDone: ((status: Status) => void)[] = [];
 
+  /** 1 once the owner has been told when the request is due. */
+  private readonly isScheduled: Uint8Array;
+  private readonly sources: RequestSource[] = [];
+
   private readonly answered = new Set<RequestOwner>();
   private readonly fullListeners: (() => void)[] = [];
   /** When each request was seen to arrive; the model may have been told of a later instant. */
@@ -115,9 +119,13 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly floorsNs: Float64Array;
   /** The largest floor: how far the model may be run ahead. */
   private readonly lookaheadNs: number;
+  /** What the model's constant latencies leave of the floors, by operation; null for a model without. */
+  private readonly latenciesNs: Float64Array | null;
   /** No request reaches the model before this: the latest arrival, or as far as the model has been run ahead. */
   private earliestArrivalNs = 0;
   private heldCount = 0;
+  /** Requests whose owners count them. */
+  private countedElsewhere = 0;
   private isPumping = false;
 
   constructor(parts: DeviceParts) {
@@ -153,6 +161,9 @@ export class Device implements BlockTarget, CompletionSink {
     this.seenNs = new Float64Array(capacity);
     this.floorsNs = floorsNs ?? new Float64Array(operations.length);
     this.lookaheadNs = Math.max(...this.floorsNs);
+    this.latenciesNs =
+      model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
+    this.isScheduled = new Uint8Array(capacity);
     // One callback per slot, made once: a flush allocates nothing.
     for (let slot = 0; slot < capacity; slot++) {
       this.storeDone.push((status) => this.onStoreDone(slot, status));
@@ -176,20 +187,25 @@ export class Device implements BlockTarget, CompletionSink {
     requests.arrivalNs[slot] = arrivalNs;
     this.earliestArrivalNs = arrivalNs;
     this.owners[slot] = owner;
+    if (owner.onScheduled !== undefined) this.countedElsewhere++;
     this.isStoreBusy[slot] = 0;
     this.isOverdue[slot] = 0;
     this.isHeldNow[slot] = 0;
+    this.isScheduled[slot] = 0;
 
     const verdict = this.faults.judge(slot, arrivalNs);
     this.delayNs[slot] = verdict.delayNs;
     this.holder[slot] = verdict.holder;
     requests.status[slot] = verdict.status;
     this.errorOffsets[slot] = verdict.errorOffsetBytes;
-    if (verdict.status === Status.ok && this.keepsZoneRules(slot)) this.moveBytes(slot, payload);
+    if (verdict.status === Status.ok && this.keepsZoneRules(slot)) this.moveBytes(slot, payload, owner);
 
     this.model.advance(arrivalNs, this);
     this.observer?.arrival(slot);
     this.model.arrive(slot, arrivalNs);
+    if (this.latenciesNs !== null && verdict.holder === notHeld) {
+      this.schedule(slot, this.seenNs[slot] + this.latenciesNs[requests.op[slot]] + verdict.delayNs);
+    }
   }
 
   pump(): void {
@@ -197,15 +213,18 @@ export class Device implements BlockTarget, CompletionSink {
     if (this.isPumping) return;
     this.isPumping = true;
     const nowNs = this.clock.nowNs();
+    for (const source of this.sources) source.poll();
     this.runModel(nowNs);
+    this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nowNs);
     while (this.due.nextNs <= nowNs) {
       const slot = this.due.pop();
       if (this.isStoreBusy[slot] === 1) this.isOverdue[slot] = 1;
       else this.reply(slot, nowNs);
     }
     this.endReplies();
+    for (const source of this.sources) source.settle();
     this.isPumping = false;
-    this.stats.setGauges(this.requests.inFlight, this.heldCount);
+    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
     this.clock.arm(Math.min(this.model.nextEventNs() - this.lookaheadNs, this.due.nextNs));
   }
 
@@ -216,6 +235,7 @@ export class Device implements BlockTarget, CompletionSink {
     const replyNs = flooredNs + this.delayNs[slot];
     this.requests.dueNs[slot] = replyNs;
     if (this.holder[slot] === notHeld) {
+      this.schedule(slot, replyNs);
       this.due.push(replyNs, slot);
     } else {
       this.isHeldNow[slot] = 1;
@@ -243,6 +263,7 @@ export class Device implements BlockTarget, CompletionSink {
     for (let slot = 0; slot < this.requests.capacity; slot++) {
       if (this.owners[slot] !== owner) continue;
       this.owners[slot] = null;
+      if (owner.onScheduled !== undefined) this.countedElsewhere--;
       // Nobody waits for a held request any more. The others finish in their own time, as in a drive.
       if (this.holder[slot] === notHeld) continue;
       this.faults.forget(this.holder[slot]);
@@ -251,6 +272,14 @@ export class Device implements BlockTarget, CompletionSink {
     }
     this.answered.delete(owner);
     this.pump();
+  }
+
+  addSource(source: RequestSource): void {
+    this.sources.push(source);
+  }
+
+  removeSource(source: RequestSource): void {
+    this.sources.splice(this.sources.indexOf(source), 1);
   }
 
   onceNotFull(listener: () => void): void {
@@ -319,6 +348,15 @@ export class Device implements BlockTarget, CompletionSink {
     return this.model.report?.(this.clock.nowNs()) ?? {};
   }
 
+  /**
+   * What each operation takes, by its code, where that is all there is to decide; null while something else wants to see
+   * every request. See `Model`.
+   */
+  get constantLatenciesNs(): Float64Array | null {
+    const { latenciesNs } = this;
+    return this.observer === null && this.faults.isEmpty && this.zoneTable === null ? latenciesNs : null;
+  }
+
   /** Requests a hang keeps from completing. */
   get held(): number {
     return this.heldCount;
@@ -344,14 +382,18 @@ export class Device implements BlockTarget, CompletionSink {
     return status === Status.ok;
   }
 
-  private moveBytes(slot: RequestSlot, payload: Uint8Array | null): void {
+  private moveBytes(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void {
     const { requests, store } = this;
     const op = requests.op[slot];
     if (op === Op.read) return;
     let status: Status = Status.ok;
     if (op === Op.write || op === Op.append) {
-      assert(payload !== null, "a write is submitted with its payload");
-      status = store.write(requests.offsetBytes[slot], payload);
+      if (payload !== null) {
+        status = store.write(requests.offsetBytes[slot], payload);
+      } else {
+        assert(owner.movePayload !== undefined, "a write is submitted with its payload, or by who moves it");
+        owner.movePayload(slot);
+      }
     } else if (op === Op.trim) {
       status = store.trim(requests.offsetBytes[slot], requests.lengthBytes[slot]);
     } else if (op === Op.zeroes) {
@@ -375,19 +417,25 @@ export class Device implements BlockTarget, CompletionSink {
     this.isOverdue[slot] = 0;
     this.reply(slot, this.clock.nowNs());
     this.endReplies();
-    this.stats.setGauges(this.requests.inFlight, this.heldCount);
+    for (const source of this.sources) source.settle();
+    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
   }
 
   private reply(slot: RequestSlot, nowNs: number): void {
     const { requests } = this;
-    this.stats.recordCompletion(
-      requests.op[slot],
-      requests.lengthBytes[slot],
-      requests.status[slot] !== Status.ok,
-      nowNs - this.seenNs[slot],
-      nowNs - requests.dueNs[slot],
-    );
     const owner = this.owners[slot];
+    if (owner?.onScheduled === undefined) {
+      this.stats.recordCompletion(
+        requests.op[slot],
+        requests.lengthBytes[slot],
+        requests.status[slot] !== Status.ok,
+        nowNs - this.seenNs[slot],
+        nowNs - requests.dueNs[slot],
+      );
+    } else {
+      this.countedElsewhere--;
+      this.schedule(slot, requests.dueNs[slot]);
+    }
     this.owners[slot] = null;
     if (owner === null) {
       requests.release(slot);
@@ -406,11 +454,21 @@ export class Device implements BlockTarget, CompletionSink {
     }
   }
 
+  /** Tells an owner that keeps time by itself, once, unless the store still works on what its status will be. */
+  private schedule(slot: RequestSlot, dueNs: number): void {
+    const owner = this.owners[slot];
+    if (owner?.onScheduled === undefined || this.isScheduled[slot] === 1 || this.isStoreBusy[slot] === 1)
+      return;
+    this.isScheduled[slot] = 1;
+    owner.onScheduled(slot, dueNs);
+  }
+
   private letGo(slot: RequestSlot, nowNs: number): void {
     this.isHeldNow[slot] = 0;
     this.holder[slot] = notHeld;
     this.heldCount--;
     this.requests.dueNs[slot] = Math.max(this.requests.dueNs[slot], nowNs);
+    this.schedule(slot, this.requests.dueNs[slot]);
     this.due.push(this.requests.dueNs[slot], slot);
   }
 }

@@ -37,6 +37,8 @@ export interface DeviceSpec {
   timing: Timing;
   /** Why so, for people: "2 processors". */
   timingReason: string;
+  /** Requests in flight at once, where that is more than the usual. */
+  requestCapacity?: number;
 }
 
 /** A server: devices in one process. */
@@ -65,6 +67,8 @@ export interface DeviceDescription {
 
 export interface DeviceReport extends DeviceCounters {
   uptimeNs: number;
+  /** By hardware queue; over ublk only, and part of the whole. */
+  queues?: DeviceCounters[];
   store: { allocatedBytes: number };
   faults: FaultReport[];
   /** What the model tells of its state, such as the credits of a cloud volume; empty for most. */

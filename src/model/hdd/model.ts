@@ -16,13 +16,13 @@ import { Flag, Op, type RequestSlot, type RequestTable } from "../../base/reques
 import { Breakdown } from "../breakdown.js";
 import { EventHeap } from "../event-heap.js";
 import type { CompletionSink, Model } from "../model.js";
+import { Ring } from "../ring.js";
 import { Arm, type HddCounters, type Shared, Work } from "./arm.js";
 import { createGeometry, sectorBytes } from "./geometry.js";
 import { Mechanics } from "./mechanics.js";
 import { Targets } from "./media-queue.js";
 import { Power } from "./power.js";
 import { noSegment, ReadCache } from "./read-cache.js";
-import { Ring } from "./ring.js";
 import type { HddParameters } from "./schema.js";
 import { seekTable } from "./seek-curve.js";
 import { Smr } from "./smr.js";
