@@ -12,6 +12,8 @@
 #include "socket.h"
 #include "sparse-memory.h"
 #include "thread.h"
+#include "ublk/control.h"
+#include "ublk/server.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportClock(env, exports);
@@ -20,6 +22,8 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportNetlink(env, exports);
   ExportSocket(env, exports);
   ExportThread(env, exports);
+  ExportUblkControl(env, exports);
+  ExportUblkServer(env, exports);
   return exports;
 }
 

@@ -22,7 +22,7 @@ import type { Extent, FaultExtent } from "../base/extent.js";
 import type { HealthLog } from "../base/health.js";
 import { Flag, Op, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
-import type { BlockTarget, RequestOwner } from "../base/target.js";
+import type { PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
 import { formatSize } from "../base/units.js";
 import type { ZoneView } from "../base/zone.js";
 import type { FaultSet } from "../fault/set.js";
@@ -70,7 +70,7 @@ export interface DeviceParts {
 /** No fault holds the request. */
 const notHeld = -1;
 
-export class Device implements BlockTarget, CompletionSink {
+export class Device implements PollingTarget, CompletionSink {
   readonly name: string;
   readonly description: string;
   sizeBytes: number;
@@ -108,6 +108,10 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly isOverdue: Uint8Array;
   private readonly storeDone: ((status: Status) => void)[] = [];
 
+  /** 1 once the owner has been told when the request is due. */
+  private readonly isScheduled: Uint8Array;
+  private readonly sources: RequestSource[] = [];
+
   private readonly answered = new Set<RequestOwner>();
   private readonly fullListeners: (() => void)[] = [];
   /** When each request was seen to arrive; the model may have been told of a later instant. */
@@ -115,9 +119,11 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly floorsNs: Float64Array;
   /** The largest floor: how far the model may be run ahead. */
   private readonly lookaheadNs: number;
-  /** No request reaches the model before this: the latest arrival, or as far as the model has been run ahead. */
+  /** No request reaches the model before this: the latest arrival, or as far as it has been advanced. */
   private earliestArrivalNs = 0;
   private heldCount = 0;
+  /** Requests whose owners count them. */
+  private countedElsewhere = 0;
   private isPumping = false;
 
   constructor(parts: DeviceParts) {
@@ -153,6 +159,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.seenNs = new Float64Array(capacity);
     this.floorsNs = floorsNs ?? new Float64Array(operations.length);
     this.lookaheadNs = Math.max(...this.floorsNs);
+    this.isScheduled = new Uint8Array(capacity);
     // One callback per slot, made once: a flush allocates nothing.
     for (let slot = 0; slot < capacity; slot++) {
       this.storeDone.push((status) => this.onStoreDone(slot, status));
@@ -176,20 +183,28 @@ export class Device implements BlockTarget, CompletionSink {
     requests.arrivalNs[slot] = arrivalNs;
     this.earliestArrivalNs = arrivalNs;
     this.owners[slot] = owner;
+    if (owner.onScheduled !== undefined) this.countedElsewhere++;
     this.isStoreBusy[slot] = 0;
     this.isOverdue[slot] = 0;
     this.isHeldNow[slot] = 0;
+    this.isScheduled[slot] = 0;
 
     const verdict = this.faults.judge(slot, arrivalNs);
     this.delayNs[slot] = verdict.delayNs;
     this.holder[slot] = verdict.holder;
     requests.status[slot] = verdict.status;
     this.errorOffsets[slot] = verdict.errorOffsetBytes;
-    if (verdict.status === Status.ok && this.keepsZoneRules(slot)) this.moveBytes(slot, payload);
+    if (verdict.status === Status.ok && this.keepsZoneRules(slot)) this.moveBytes(slot, payload, owner);
 
     this.model.advance(arrivalNs, this);
     this.observer?.arrival(slot);
     this.model.arrive(slot, arrivalNs);
+    const { constantLatenciesNs } = this.model;
+    if (constantLatenciesNs !== undefined && verdict.holder === notHeld) {
+      const op = requests.op[slot];
+      const flooredNs = Math.max(this.seenNs[slot], arrivalNs + constantLatenciesNs[op] - this.floorsNs[op]);
+      this.schedule(slot, flooredNs + verdict.delayNs);
+    }
   }
 
   pump(): void {
@@ -197,6 +212,7 @@ export class Device implements BlockTarget, CompletionSink {
     if (this.isPumping) return;
     this.isPumping = true;
     const nowNs = this.clock.nowNs();
+    for (const source of this.sources) source.poll();
     this.runModel(nowNs);
     while (this.due.nextNs <= nowNs) {
       const slot = this.due.pop();
@@ -204,8 +220,9 @@ export class Device implements BlockTarget, CompletionSink {
       else this.reply(slot, nowNs);
     }
     this.endReplies();
+    for (const source of this.sources) source.settle();
     this.isPumping = false;
-    this.stats.setGauges(this.requests.inFlight, this.heldCount);
+    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
     this.clock.arm(Math.min(this.model.nextEventNs() - this.lookaheadNs, this.due.nextNs));
   }
 
@@ -216,6 +233,7 @@ export class Device implements BlockTarget, CompletionSink {
     const replyNs = flooredNs + this.delayNs[slot];
     this.requests.dueNs[slot] = replyNs;
     if (this.holder[slot] === notHeld) {
+      this.schedule(slot, replyNs);
       this.due.push(replyNs, slot);
     } else {
       this.isHeldNow[slot] = 1;
@@ -243,6 +261,7 @@ export class Device implements BlockTarget, CompletionSink {
     for (let slot = 0; slot < this.requests.capacity; slot++) {
       if (this.owners[slot] !== owner) continue;
       this.owners[slot] = null;
+      if (owner.onScheduled !== undefined) this.countedElsewhere--;
       // Nobody waits for a held request any more. The others finish in their own time, as in a drive.
       if (this.holder[slot] === notHeld) continue;
       this.faults.forget(this.holder[slot]);
@@ -251,6 +270,14 @@ export class Device implements BlockTarget, CompletionSink {
     }
     this.answered.delete(owner);
     this.pump();
+  }
+
+  addSource(source: RequestSource): void {
+    this.sources.push(source);
+  }
+
+  removeSource(source: RequestSource): void {
+    this.sources.splice(this.sources.indexOf(source), 1);
   }
 
   onceNotFull(listener: () => void): void {
@@ -319,6 +346,12 @@ export class Device implements BlockTarget, CompletionSink {
     return this.model.report?.(this.clock.nowNs()) ?? {};
   }
 
+  /** See `Model`, the floor taken off; null while something else wants to see every request. */
+  get constantLatenciesNs(): Float64Array | null {
+    if (this.observer !== null || !this.faults.isEmpty || this.zoneTable !== null) return null;
+    return this.model.constantLatenciesNs?.map((ns, op) => Math.max(0, ns - this.floorsNs[op])) ?? null;
+  }
+
   /** Requests a hang keeps from completing. */
   get held(): number {
     return this.heldCount;
@@ -328,6 +361,7 @@ export class Device implements BlockTarget, CompletionSink {
   private runModel(nowNs: number): void {
     const { model, lookaheadNs } = this;
     model.advance(nowNs, this);
+    this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nowNs);
     if (lookaheadNs === 0) return;
     for (let nextNs = model.nextEventNs(); nextNs <= nowNs + lookaheadNs; nextNs = model.nextEventNs()) {
       model.advance(nextNs, this);
@@ -344,14 +378,17 @@ export class Device implements BlockTarget, CompletionSink {
     return status === Status.ok;
   }
 
-  private moveBytes(slot: RequestSlot, payload: Uint8Array | null): void {
+  private moveBytes(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void {
     const { requests, store } = this;
     const op = requests.op[slot];
     if (op === Op.read) return;
     let status: Status = Status.ok;
-    if (op === Op.write || op === Op.append) {
-      assert(payload !== null, "a write is submitted with its payload");
-      status = store.write(requests.offsetBytes[slot], payload);
+    const isPayload = op === Op.write || op === Op.append;
+    if (isPayload && payload === null) {
+      assert(owner.movePayload !== undefined, "a write is submitted with its payload, or by who moves it");
+      owner.movePayload(slot);
+    } else if (isPayload) {
+      status = store.write(requests.offsetBytes[slot], payload!);
     } else if (op === Op.trim) {
       status = store.trim(requests.offsetBytes[slot], requests.lengthBytes[slot]);
     } else if (op === Op.zeroes) {
@@ -375,19 +412,25 @@ export class Device implements BlockTarget, CompletionSink {
     this.isOverdue[slot] = 0;
     this.reply(slot, this.clock.nowNs());
     this.endReplies();
-    this.stats.setGauges(this.requests.inFlight, this.heldCount);
+    for (const source of this.sources) source.settle();
+    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
   }
 
   private reply(slot: RequestSlot, nowNs: number): void {
     const { requests } = this;
-    this.stats.recordCompletion(
-      requests.op[slot],
-      requests.lengthBytes[slot],
-      requests.status[slot] !== Status.ok,
-      nowNs - this.seenNs[slot],
-      nowNs - requests.dueNs[slot],
-    );
     const owner = this.owners[slot];
+    if (owner?.onScheduled === undefined) {
+      this.stats.recordCompletion(
+        requests.op[slot],
+        requests.lengthBytes[slot],
+        requests.status[slot] !== Status.ok,
+        nowNs - this.seenNs[slot],
+        nowNs - requests.dueNs[slot],
+      );
+    } else {
+      this.countedElsewhere--;
+      this.schedule(slot, requests.dueNs[slot]);
+    }
     this.owners[slot] = null;
     if (owner === null) {
       requests.release(slot);
@@ -406,11 +449,21 @@ export class Device implements BlockTarget, CompletionSink {
     }
   }
 
+  /** Tells an owner that keeps time by itself, once, unless the store still works on what its status will be. */
+  private schedule(slot: RequestSlot, dueNs: number): void {
+    const owner = this.owners[slot];
+    if (owner?.onScheduled === undefined || this.isScheduled[slot] === 1 || this.isStoreBusy[slot] === 1)
+      return;
+    this.isScheduled[slot] = 1;
+    owner.onScheduled(slot, dueNs);
+  }
+
   private letGo(slot: RequestSlot, nowNs: number): void {
     this.isHeldNow[slot] = 0;
     this.holder[slot] = notHeld;
     this.heldCount--;
     this.requests.dueNs[slot] = Math.max(this.requests.dueNs[slot], nowNs);
+    this.schedule(slot, this.requests.dueNs[slot]);
     this.due.push(this.requests.dueNs[slot], slot);
   }
 }

@@ -9,6 +9,7 @@ import type { BlkError } from "../base/errors.js";
 import type { HealthLog } from "../base/health.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
+import type { AttachedDevice } from "../ublk/attachment.js";
 import { placeDevices } from "./placement.js";
 import type { DeviceDescription, DeviceReport, ServerSpec } from "./spec.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
@@ -24,6 +25,8 @@ export interface DeviceHandle {
   resize(sizeBytes: number): Promise<number>;
   /** Its connections to the kernel's NBD client. */
   readonly kernelLinks: KernelLinkSource;
+  /** Its side of a ublk device. */
+  readonly ublk: AttachedDevice;
   faults: {
     add(spec: FaultSpec): Promise<FaultReport>;
     list(): Promise<FaultReport[]>;
@@ -123,13 +126,24 @@ function makeHandle(
 ): DeviceHandle {
   const call = thread.callsTo(at);
   let description = started;
+  /** Of hardware queues that count by themselves. */
+  let queueStats: DeviceStats[] = [];
+  const readCounters = (): DeviceCounters => {
+    const sum = new DeviceStats();
+    for (const part of [stats, ...queueStats]) sum.add(part);
+    return sum.read();
+  };
   return {
     get description() {
       return description;
     },
     ended: thread.ended,
-    counters: () => stats.read(),
-    report: async () => ({ ...stats.read(), ...(await call("report")) }),
+    counters: readCounters,
+    report: async () => ({
+      ...readCounters(),
+      ...(await call("report")),
+      ...(queueStats.length === 0 ? {} : { queues: queueStats.map((part) => part.read()) }),
+    }),
     health: () => call("health"),
     resize: async (wantedBytes) => {
       const sizeBytes = await call("resize", wantedBytes);
@@ -139,6 +153,20 @@ function makeHandle(
     kernelLinks: {
       open: (wanted) => call("openKernelLinks", wanted),
       nextEnd: () => call("nextKernelLinkEnd"),
+    },
+    ublk: {
+      openUblk: (setup) => call("openUblk", setup),
+      closeUblk: () => call("closeUblk"),
+      releaseAll: async () => void (await call("resetFaults")),
+      queueCounters(queues) {
+        const buffer = new SharedArrayBuffer(queues * DeviceStats.byteLength);
+        const strideBytes = DeviceStats.byteLength;
+        queueStats = Array.from(
+          { length: queues },
+          (_, queue) => new DeviceStats(buffer, queue * strideBytes),
+        );
+        return { buffer, offsetBytes: 0, strideBytes };
+      },
     },
     faults: {
       add: (fault) => call("addFault", fault),

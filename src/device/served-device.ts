@@ -11,9 +11,11 @@ import type { NbdServer } from "../nbd/server.js";
 import { openFileStore } from "../store/file.js";
 import { MemoryStore } from "../store/memory.js";
 import type { Store } from "../store/store.js";
+import type { ChannelSetup } from "../ublk/attachment.js";
+import { UblkChannel } from "../ublk/channel.js";
 import { Device } from "./device.js";
 import { KernelLinks } from "./kernel-links.js";
-import { LiveClock } from "./live-clock.js";
+import { LiveClock, spinNsOfTiming } from "./live-clock.js";
 import { openRecording, type Recording } from "./recording.js";
 import { faultSeed } from "./seed.js";
 import type { DeviceDescription, DeviceSpec } from "./spec.js";
@@ -21,7 +23,7 @@ import { DeviceStats } from "./stats.js";
 import { createZones, refuseZonesInFile, refuseZonesOverNbd } from "./zones.js";
 
 /** Requests in flight over all connections: 8 queues as deep as the Linux client's (128), and room for hung ones. */
-const requestCapacity = 4096;
+const smallestCapacity = 4096;
 
 export interface ServedDeviceOptions {
   spec: DeviceSpec;
@@ -44,6 +46,7 @@ export class ServedDevice {
   /** Whether the image was made by this start: what is undone leaves none behind. */
   private readonly isNewFile: boolean;
   private kernelLinks: KernelLinks | null = null;
+  private channel: UblkChannel | null = null;
 
   /** @throws BlkError what cannot be had; nothing is left behind then. */
   constructor({ spec, statsBuffer, log }: ServedDeviceOptions) {
@@ -64,7 +67,7 @@ export class ServedDevice {
           "Choose another --size, or leave out --strict-blocks",
         );
       }
-      const requests = new RequestTable(requestCapacity);
+      const requests = new RequestTable(Math.max(smallestCapacity, spec.requestCapacity ?? 0));
       this.faults = new FaultSet({
         seed: faultSeed(spec.seed, spec.name),
         requests,
@@ -100,21 +103,25 @@ export class ServedDevice {
     }),
     health: () => this.device.health(),
     addFault: (fault: FaultSpec): FaultReport => {
-      const report = this.faults.add(fault);
+      // Before it is set: what arrives afterwards is judged by it.
+      this.channel?.decideNatively(null);
+      const report = this.changed(() => this.faults.add(fault));
       this.log.info({ fault: report }, "fault added");
       return report;
     },
     listFaults: () => this.faults.list(),
     getFault: (name: string) => this.faults.get(name),
     armFault: ({ name, isArmed }: { name: string; isArmed: boolean }) => this.faults.arm(name, isArmed),
-    removeFault: (name: string) => this.faults.remove(name),
+    removeFault: (name: string) => this.changed(() => this.faults.remove(name)),
     releaseFault: (name: string) => this.faults.release(name),
-    resetFaults: () => this.faults.reset(),
+    resetFaults: () => this.changed(() => this.faults.reset()),
     openKernelLinks: (wanted: number) => {
       refuseZonesOverNbd(this.spec);
       return this.links().open(wanted);
     },
     nextKernelLinkEnd: () => this.links().nextEnd(),
+    openUblk: (setup: ChannelSetup) => this.openUblk(setup),
+    closeUblk: () => this.closeUblk(),
     resize: (sizeBytes: number) => this.resize(sizeBytes),
   };
 
@@ -144,6 +151,7 @@ export class ServedDevice {
 
   /** Once nothing reaches it any more. */
   close(): void {
+    this.closeUblk();
     this.clock.close();
     this.recording?.close();
     this.store.close();
@@ -153,6 +161,29 @@ export class ServedDevice {
   undo(): void {
     this.close();
     if (this.spec.file !== null && this.isNewFile) rmSync(this.spec.file, { force: true });
+  }
+
+  /** Joins the device with the queue threads of a ublk device; they are started afterwards. */
+  private openUblk({ serverId, shared, queues, depth, largestRequestBytes }: ChannelSetup): void {
+    const setup = { serverId, shared, queues, depth, largestRequestBytes };
+    const originNs = this.clock.monotonicOriginNs;
+    const spinNs = spinNsOfTiming(this.spec.timing);
+    this.channel = new UblkChannel(this.device, this.store, { ...setup, originNs, spinNs });
+    this.channel.decideNatively(this.device.constantLatenciesNs);
+  }
+
+  private closeUblk(): void {
+    this.channel?.close();
+    this.channel = null;
+  }
+
+  /** Whoever changes the faults may change who decides. */
+  private changed<T>(change: () => T): T {
+    try {
+      return change();
+    } finally {
+      this.channel?.decideNatively(this.device.constantLatenciesNs);
+    }
   }
 
   private links(): KernelLinks {

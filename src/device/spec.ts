@@ -35,6 +35,8 @@ export interface DeviceSpec {
   listen: string[];
   /** How the device waits for the moment a reply is due. */
   timing: Timing;
+  /** Requests in flight at once, where that is more than the usual. */
+  requestCapacity?: number;
 }
 
 /** A server: devices in one process. */
@@ -60,6 +62,8 @@ export interface DeviceDescription {
 
 export interface DeviceReport extends DeviceCounters {
   uptimeNs: number;
+  /** By hardware queue; over ublk only, and part of the whole. */
+  queues?: DeviceCounters[];
   store: { allocatedBytes: number };
   faults: FaultReport[];
   /** What the model tells of its state, such as the credits of a cloud volume; empty for most. */
