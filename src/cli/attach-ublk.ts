@@ -45,6 +45,9 @@ export function readUblkOptions(
   ) {
     refuse(`--max-io ${options.maxIo} is not possible`, "Give 4K to 32M, a multiple of 4K");
   }
+  if (profile.zones !== null && options.copy === "kernel") {
+    refuse("the driver copies no bytes of zoned devices itself", "Leave out --copy kernel");
+  }
   const logicalBlockBytes = options.blockSize ?? profile.logicalBlockBytes;
   if (!blockSizes.includes(logicalBlockBytes)) {
     refuse(`the kernel has no blocks of ${logicalBlockBytes} bytes`, "Give 512, 1024, 2048 or 4096");
@@ -66,6 +69,7 @@ export function readUblkOptions(
       isReadOnly,
       isRotational: profile.isRotational,
       hasVolatileCache: profile.hasVolatileCache,
+      zones: profile.zones,
     },
   };
 }

@@ -215,7 +215,6 @@ export class Device implements PollingTarget, CompletionSink {
     const nowNs = this.clock.nowNs();
     for (const source of this.sources) source.poll();
     this.runModel(nowNs);
-    this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nowNs);
     while (this.due.nextNs <= nowNs) {
       const slot = this.due.pop();
       if (this.isStoreBusy[slot] === 1) this.isOverdue[slot] = 1;
@@ -366,6 +365,7 @@ export class Device implements PollingTarget, CompletionSink {
   private runModel(nowNs: number): void {
     const { model, lookaheadNs } = this;
     model.advance(nowNs, this);
+    this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nowNs);
     if (lookaheadNs === 0) return;
     for (let nextNs = model.nextEventNs(); nextNs <= nowNs + lookaheadNs; nextNs = model.nextEventNs()) {
       model.advance(nextNs, this);
