@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "file.h"
 #include "netlink.h"
+#include "socket.h"
 #include "sparse-memory.h"
 #include "thread.h"
 #include "ublk/control.h"
@@ -19,6 +20,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportSparseMemory(env, exports);
   ExportFile(env, exports);
   ExportNetlink(env, exports);
+  ExportSocket(env, exports);
   ExportThread(env, exports);
   ExportUblkControl(env, exports);
   ExportUblkServer(env, exports);

@@ -12,14 +12,15 @@ const allowed: Record<string, readonly string[]> = {
   store: [],
   fault: [],
   linux: [],
+  zone: [],
   nbd: ["linux"],
-  ublk: ["linux"],
   trace: [],
+  ublk: ["linux"],
   // The schema of a profile is the common part plus each model's own.
   profile: ["model"],
   workload: [],
   simulate: ["model", "profile", "trace", "workload"],
-  device: ["fault", "model", "nbd", "profile", "store", "trace", "ublk"],
+  device: ["fault", "model", "nbd", "profile", "store", "trace", "ublk", "zone"],
   control: ["device", "fault"],
   lab: [],
   cli: [

@@ -125,6 +125,8 @@ export interface NativeAddon {
   readonly leaveMountNamespace?: () => number;
   /** Linux only. The program begins anew in this process; returns, with an errno, only when it cannot. */
   readonly reexecute?: (path: string, argv: readonly string[], descriptors: Int32Array) => number;
+  /** Of a connected stream socket: 0 its peer is there, 1 has closed its side of the stream, 2 has gone. Linux only. */
+  readonly peerState?: (fd: number) => number;
   /** Linux only. */
   readonly UblkControl?: new (
     onDone: (id: number, result: number, buffer: Uint8Array) => void,

@@ -10,6 +10,7 @@
 import type { Extent, FaultExtent } from "./extent.js";
 import type { RequestSlot, RequestTable } from "./request.js";
 import type { Status } from "./status.js";
+import type { ZoneView } from "./zone.js";
 
 export interface BlockTarget {
   /** Name people see: the default export. */
@@ -27,6 +28,8 @@ export interface BlockTarget {
   readonly canTrim: boolean;
   /** Whether writing zeroes, blocks left to be freed, takes the device less time than writing as many bytes. */
   readonly canZeroFast: boolean;
+  /** Of a host-managed zoned device; null for all others, which know no zone operations. */
+  readonly zones: ZoneView | null;
 
   readonly requests: RequestTable;
 

@@ -3,13 +3,13 @@ import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
 import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
-import type { DeviceSpec } from "../device/host.js";
+import type { DeviceHandle } from "../device/host.js";
+import type { DeviceSpec } from "../device/spec.js";
 import { limits } from "../ublk/abi.js";
 import { readDeviceId, UblkAttachment, type UblkOptions } from "../ublk/attachment.js";
 import { identityOf, removeState, saveState, type UblkState } from "../ublk/state.js";
 import type { Attached } from "./attached.js";
 import type { DeviceOptions } from "./serve-options.js";
-import type { Serving } from "./serving.js";
 
 export interface UblkCommandOptions {
   queues: number;
@@ -94,7 +94,7 @@ export function ownImageFor({ recovery }: UblkPlan, spec: DeviceSpec): string | 
 }
 
 export async function attachUblk(
-  { device }: Serving,
+  device: DeviceHandle,
   plan: UblkPlan,
   spec: DeviceSpec,
   command: { profile: string; options: DeviceOptions & UblkCommandOptions },
@@ -132,7 +132,7 @@ export async function attachUblk(
 }
 
 /** Takes a device over whose server has died. */
-export async function recoverUblk({ device }: Serving, state: UblkState): Promise<Attached> {
+export async function recoverUblk(device: DeviceHandle, state: UblkState): Promise<Attached> {
   const attachment = await UblkAttachment.recover(device.ublk, state.id);
   saveState({ ...state, server: identityOf(process.pid) });
   return forgetting(attachment);

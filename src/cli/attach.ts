@@ -4,14 +4,15 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { pino } from "pino";
 import { BlkError, ExitCode } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
+import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
 import { attachUblk, ownImageFor, readUblkOptions, type UblkCommandOptions } from "./attach-ublk.js";
 import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
-import { addDeviceOptions, collect, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
+import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { becomeDiskServer } from "./server-process.js";
-import { type Serving, startServing } from "./serving.js";
+import { startServing } from "./serving.js";
 
 interface CommandOptions extends DeviceOptions, UblkCommandOptions {
   ublk?: string | boolean;
@@ -118,7 +119,8 @@ docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkf
   .action(attach);
 
 async function attach(profile: string, options: CommandOptions): Promise<void> {
-  const spec = readDeviceSpec(profile, options, options.listen);
+  const server = readServerSpec([{ profile, choice: options, listen: options.listen }], options);
+  const [spec] = server.devices;
   const overUblk = options.ublk === undefined ? null : readUblkOptions(options.ublk, options, spec);
   const overNbd = readAttachOptions(options, spec.profile);
   let ownImage: string | null = null;
@@ -131,20 +133,24 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
   const signals = new Signals();
   let attachment: Attached | null = null;
   try {
-    const serving = await startServing(spec, options, async (sizeBytes) => attachment?.resize(sizeBytes));
+    const serving = await startServing(server, {
+      api: options.api,
+      onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+    });
+    const [device] = serving.devices;
     try {
       attachment =
         overUblk === null
-          ? await attachNbd(serving, overNbd, options.logLevel)
-          : await attachUblk(serving, overUblk, spec, { profile, options }, ownImage);
+          ? await attachNbd(device, overNbd, options.logLevel)
+          : await attachUblk(device, overUblk, spec, { profile, options }, ownImage);
       const { connections, queues, depth } = options;
-      announce(attachment, serving, options, overUblk === null ? { connections } : { queues, depth });
+      announce(attachment, device, options, overUblk === null ? { connections } : { queues, depth });
       await serveUntilDetached(attachment, serving, signals, options.force ?? false);
     } finally {
       signals.close();
       await serving.close();
     }
-    if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
+    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
   } finally {
     if (ownImage !== null) rmSync(ownImage, { force: true });
   }
@@ -157,7 +163,7 @@ function inheritedDescriptors(listen: readonly string[]): number[] {
 }
 
 async function attachNbd(
-  { device }: Serving,
+  device: DeviceHandle,
   options: ReturnType<typeof readAttachOptions>,
   level: string,
 ): Promise<Attached> {

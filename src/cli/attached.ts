@@ -2,6 +2,7 @@
  * What `attach` and `recover` do once a device is in the kernel: tell, and serve until it is detached.
  */
 import { BlkError } from "../base/errors.js";
+import type { DeviceHandle } from "../device/host.js";
 import type { Serving } from "./serving.js";
 
 /** A device of this machine's kernel, whichever driver carries it. */
@@ -24,11 +25,11 @@ export interface AnnounceOptions {
 
 export function announce(
   { path }: Attached,
-  serving: Serving,
+  device: DeviceHandle,
   { json, api }: AnnounceOptions,
   transport: Record<string, unknown>,
 ): void {
-  const { uris, ...description } = serving.device.description;
+  const { uris, ...description } = device.description;
   if (!json) {
     process.stdout.write(`${[path, ...uris, "ready"].join("\n")}\n`);
     return;
@@ -46,7 +47,7 @@ export function announce(
 
 export async function serveUntilDetached(
   attachment: Attached,
-  { device }: Serving,
+  { ended }: Serving,
   signals: Signals,
   isForced: boolean,
 ): Promise<void> {
@@ -55,7 +56,7 @@ export async function serveUntilDetached(
       const event = await Promise.race([
         signals.next(),
         attachment.ended.then(() => "detached" as const),
-        device.ended.then(() => "detached" as const),
+        ended.then(() => "detached" as const),
       ]);
       if (event === "detached") {
         await attachment.close();

@@ -7,9 +7,9 @@ import { UblkControl } from "../ublk/control.js";
 import { listDevices } from "../ublk/devices.js";
 import { isAlive, loadState, type UblkState } from "../ublk/state.js";
 import { readUblkOptions, recoverUblk, type UblkCommandOptions } from "./attach-ublk.js";
-import { announce, Signals, serveUntilDetached } from "./attached.js";
+import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
-import { type DeviceOptions, readDeviceSpec } from "./serve-options.js";
+import { type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { becomeDiskServer } from "./server-process.js";
 import { startServing } from "./serving.js";
 
@@ -33,20 +33,26 @@ async function recover(path: string | undefined, { json = false }: { json?: bool
   // Paths were given from there.
   process.chdir(workingDirectory);
   const given = options as unknown as DeviceOptions & UblkCommandOptions & { listen: string[] };
-  const spec = readDeviceSpec(profile, given, given.listen);
+  const server = readServerSpec([{ profile, choice: given, listen: given.listen }], given);
+  const [spec] = server.devices;
   const plan = readUblkOptions(true, given, spec);
   spec.requestCapacity = 2 * plan.queues * plan.depth;
   const signals = new Signals();
-  const serving = await startServing(spec, given);
+  let attachment: Attached | null = null;
+  const serving = await startServing(server, {
+    api: given.api,
+    onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+  });
+  const [device] = serving.devices;
   try {
-    const attachment = await recoverUblk(serving, state);
-    announce(attachment, serving, { json, ...(given.api === undefined ? {} : { api: given.api }) }, {});
+    attachment = await recoverUblk(device, state);
+    announce(attachment, device, { json, ...(given.api === undefined ? {} : { api: given.api }) }, {});
     await serveUntilDetached(attachment, serving, signals, false);
   } finally {
     signals.close();
     await serving.close();
   }
-  if (given.stats) process.stderr.write(formatCounters(serving.device.counters(), given.seed));
+  if (given.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
   process.exitCode = ExitCode.ok;
 }
 

@@ -20,8 +20,10 @@ export const linuxErrors = {
   ENOSPC: 28,
   ENODATA: 61,
   ENOLINK: 67,
+  EOVERFLOW: 75,
   EILSEQ: 84,
   EOPNOTSUPP: 95,
+  ETOOMANYREFS: 109,
   ETIMEDOUT: 110,
   EREMOTEIO: 121,
 } as const;
@@ -45,6 +47,8 @@ export const ublkErrors: Readonly<Record<StatusName, LinuxError | null>> = {
   perm: "EPERM",
   inval: "EINVAL",
   shutdown: "ENODEV",
+  openzones: "ETOOMANYREFS",
+  activezones: "EOVERFLOW",
 };
 
 /** The result to commit, by `Status`: 0, or a negative errno. */
