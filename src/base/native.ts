@@ -90,6 +90,8 @@ export interface NativeUblkPort {
   wakeQueue(queue: number): void;
   /** A write's payload that has not been moved; errno. */
   readPayload(queue: number, tag: number, target: Uint8Array): number;
+  /** Fills the beginning of what a request in flight asks for; 0 or an errno. */
+  writeAnswer(queue: number, tag: number, source: Uint8Array): number;
   close(): void;
 }
 

@@ -57,6 +57,9 @@ export function readUblkOptions(
   ) {
     refuse(`--max-io ${options.maxIo} is not possible`, "Give 4K to 32M, a multiple of 4K");
   }
+  if (profile.zones !== null && options.copy === "kernel") {
+    refuse("the driver copies no bytes of zoned devices itself", "Leave out --copy kernel");
+  }
   const logicalBlockBytes = options.blockSize ?? profile.logicalBlockBytes;
   if (!blockSizes.includes(logicalBlockBytes)) {
     refuse(`the kernel has no blocks of ${logicalBlockBytes} bytes`, "Give 512, 1024, 2048 or 4096");
@@ -80,6 +83,7 @@ export function readUblkOptions(
       // A file is written through the page cache: what is flushed has to arrive here as a flush.
       hasVolatileCache:
         options.cache === "auto" ? profile.hasVolatileCache || file !== null : options.cache === "write-back",
+      zones: profile.zones,
     },
   };
 }

@@ -366,6 +366,7 @@ export class Device implements PollingTarget, CompletionSink {
   private runModel(nowNs: number): void {
     const { model, lookaheadNs } = this;
     model.advance(nowNs, this);
+    this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nowNs);
     if (lookaheadNs === 0) return;
     for (let nextNs = model.nextEventNs(); nextNs <= nowNs + lookaheadNs; nextNs = model.nextEventNs()) {
       model.advance(nextNs, this);

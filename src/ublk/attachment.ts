@@ -285,6 +285,7 @@ class Threads {
 async function addDevice(control: UblkControl, options: UblkOptions): Promise<DeviceInfo> {
   const wanted: FeatureName[] = [];
   if (options.copy === "user") wanted.push("userCopy");
+  if (options.parameters.zones !== null) wanted.push("zoned");
   if (options.recovery !== "none") wanted.push("userRecovery");
   if (options.recovery === "reissue") wanted.push("userRecoveryReissue");
   if (options.recovery === "fail-io") wanted.push("userRecoveryFailIo");
@@ -316,6 +317,7 @@ async function addDevice(control: UblkControl, options: UblkOptions): Promise<De
 
 const featureNames: Partial<Record<FeatureName, string>> = {
   userCopy: "user copy (6.5)",
+  zoned: "zones (6.6)",
   userRecovery: "recovery (6.1)",
   userRecoveryReissue: "recovery with requests sent again (6.1)",
   userRecoveryFailIo: "recovery with I/O errors meanwhile (6.13)",

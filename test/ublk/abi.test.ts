@@ -39,6 +39,7 @@ test("parameters carry sizes in sectors and block sizes as powers of two", () =>
     isReadOnly: false,
     isRotational: true,
     hasVolatileCache: true,
+    zones: null,
   });
   const view = new DataView(bytes.buffer);
   expect(view.getUint32(0, true)).toBe(112);
@@ -61,6 +62,7 @@ test("FUA is never promised without a volatile cache, which the driver would ign
     isReadOnly: true,
     isRotational: false,
     hasVolatileCache: false,
+    zones: null,
   });
   expect(new DataView(bytes.buffer).getUint32(8, true)).toBe(1);
 });
