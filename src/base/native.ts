@@ -25,6 +25,8 @@ export interface NativeSparseMemory {
   discard(offsetBytes: number, lengthBytes: number): void;
   /** Makes it larger; what is new is a hole. Errno. Not while another thread is in it: the bytes may move. */
   grow(sizeBytes: number): number;
+  /** What is touched from now on stays in memory, whatever the system swaps out. Errno. */
+  lock(): number;
   /** Makes the range zero and counts all its pages as held. */
   reserve(offsetBytes: number, lengthBytes: number): void;
   allocatedBytes(): number;
@@ -119,6 +121,12 @@ export interface NativeAddon {
   readonly socketPair?: (ends: Int32Array) => number;
   /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */
   readonly markIoFlusher?: () => number;
+  /** Linux only. Whether the calling thread is marked so. */
+  readonly isIoFlusher?: () => boolean;
+  /** Linux only. Mounts of this process's own, which follow the machine's; to be followed by `reexecute`. Errno. */
+  readonly leaveMountNamespace?: () => number;
+  /** Linux only. The program begins anew in this process; returns, with an errno, only when it cannot. */
+  readonly reexecute?: (path: string, argv: readonly string[], descriptors: Int32Array) => number;
   /** Of a connected stream socket: 0 its peer is there, 1 has closed its side of the stream, 2 has gone. Linux only. */
   readonly peerState?: (fd: number) => number;
   /** Linux only. */
