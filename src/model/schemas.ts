@@ -4,6 +4,8 @@
  * Apart from `create.ts`, so that reading and checking profiles loads no simulator.
  */
 import type { z } from "zod";
+import { cloudSchema } from "./cloud/schema.js";
+import { distributionSchema } from "./distribution/schema.js";
 import { hddSchema } from "./hdd/schema.js";
 import { fixedSchema, instantSchema } from "./simple/schema.js";
 
@@ -11,6 +13,8 @@ export const modelSchemas = {
   instant: instantSchema,
   fixed: fixedSchema,
   hdd: hddSchema,
+  distribution: distributionSchema,
+  cloud: cloudSchema,
 } as const;
 
 export type ModelName = keyof typeof modelSchemas;

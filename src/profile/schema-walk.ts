@@ -6,7 +6,7 @@
  */
 import { z } from "zod";
 import type { $ZodType, $ZodTypes } from "zod/v4/core";
-import { shorthands } from "../base/schema.js";
+import { filePaths, shorthands } from "../base/schema.js";
 
 export type Place = readonly $ZodType[];
 
@@ -57,6 +57,11 @@ export function shorthandKeyOf(place: Place): string | undefined {
     if (key !== undefined) return key;
   }
   return undefined;
+}
+
+/** Whether a string at this place is the path of a file. */
+export function isFilePath(place: Place): boolean {
+  return alternatives(place).some((schema) => filePaths.has(schema));
 }
 
 /** The key whose value selects the alternative, if there is one. */
