@@ -26,20 +26,20 @@ const cases: readonly [string, string, readonly string[], number][] = [
   [
     "pareto, 16 at a time",
     "distribution",
-    ["latency={kind: pareto, median: 100us, p99: 1ms}", "concurrency=16"],
+    ["latency.read={kind: pareto, median: 100us, p99: 1ms}", "concurrency=16"],
     32,
   ],
   [
     "percentile table",
     "distribution",
-    ["latency={kind: percentiles, table: {1: 72us, 50: 115us, 99: 185us, 99.9: 321us}}"],
+    ["latency.read={kind: percentiles, table: {1: 72us, 50: 115us, 99: 185us, 99.9: 321us}}"],
     32,
   ],
   [
     "mixture",
     "distribution",
     [
-      "latency={kind: mixture, of: [{weight: 9, latency: {kind: lognormal, median: 100us, sigma: 0.2}}, {weight: 1, latency: {kind: constant, time: 2ms}}]}",
+      "latency.read={kind: mixture, of: [{weight: 9, latency: {kind: lognormal, median: 100us, sigma: 0.2}}, {weight: 1, latency: {kind: constant, time: 2ms}}]}",
     ],
     32,
   ],

@@ -67,7 +67,10 @@ export function isFilePath(place: Place): boolean {
 /** The key whose value selects the alternative, if there is one. */
 export function discriminatorOf(place: Place): string | undefined {
   for (const { _zod } of unwrap(place)) {
-    if (_zod.def.type === "union" && "discriminator" in _zod.def) return String(_zod.def.discriminator);
+    if (_zod.def.type !== "union") continue;
+    if ("discriminator" in _zod.def) return String(_zod.def.discriminator);
+    const inner = discriminatorOf(_zod.def.options);
+    if (inner !== undefined) return inner;
   }
   return undefined;
 }

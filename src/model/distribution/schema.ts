@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { type Operation, operations } from "../../base/request.js";
-import { duration, filePaths, quote } from "../../base/schema.js";
+import { duration, filePaths, quote, withShorthand } from "../../base/schema.js";
 import { type FioOperation, readFioLatencies } from "./fio.js";
 
 /** Samples are cut here; no block layer waits longer. */
@@ -178,19 +178,20 @@ const perOperation = z.strictObject({
 });
 
 /** Becomes one distribution per operation, in the order of `operations`. */
-export const latencySchema = z
-  .union([distribution, perOperation])
-  .transform((given, context): LatencyDistribution[] => {
-    const isOne = typeof given !== "object" || "kind" in given;
-    return operations.map((operation) => {
-      const written = isOne
-        ? given
-        : (given[operation] ?? (operation === "zeroes" ? given.write : undefined) ?? given.all);
-      const path = isOne ? [] : [operation];
-      return resolveFio(written ?? { kind: "constant", timeNs: 0 }, operation, path, context);
-    });
-  })
-  .describe("Latency: one distribution for all operations, or one each");
+export const latencySchema = withShorthand({
+  key: "all",
+  scalar: duration,
+  object: perOperation,
+  expand: (timeNs) => ({ all: { kind: "constant" as const, timeNs } }),
+})
+  .transform((given, context): LatencyDistribution[] =>
+    operations.map((operation) => {
+      const own = given[operation] ?? (operation === "zeroes" ? given.write : undefined);
+      const key = given[operation] !== undefined ? operation : own !== undefined ? "write" : "all";
+      return resolveFio(own ?? given.all ?? { kind: "constant", timeNs: 0 }, operation, key, context);
+    }),
+  )
+  .describe("Latency: one duration for all operations, or a distribution each");
 
 /** Operations fio does not measure take those of writes; a flush of a run that has none costs nothing beyond that. */
 const fioOperationOf: Record<Operation, FioOperation> = {
@@ -204,7 +205,7 @@ const fioOperationOf: Record<Operation, FioOperation> = {
 function resolveFio(
   written: WrittenDistribution,
   operation: Operation,
-  path: string[],
+  key: string,
   context: z.RefinementCtx,
 ): LatencyDistribution {
   if (written.kind !== "fio") return written;
@@ -213,11 +214,10 @@ function resolveFio(
     const found = readFioLatencies(written.file, wanted);
     if (found !== null) return { kind: "table", ...found.points, isGeometric: !found.isComplete };
     // A run of reads alone says nothing of the others; only where it was asked for is that a mistake.
-    const isAsked = written.operation !== undefined || path.length > 0;
-    if (!isAsked) return { kind: "constant", timeNs: 0 };
-    return refuse(context, [...path, "file"], `${written.file} has no ${wanted}s`);
+    if (key === "all" && written.operation === undefined) return { kind: "constant", timeNs: 0 };
+    return refuse(context, [key, "file"], `${written.file} has no ${wanted}s`);
   } catch (error) {
-    return refuse(context, [...path, "file"], error instanceof Error ? error.message : String(error));
+    return refuse(context, [key, "file"], error instanceof Error ? error.message : String(error));
   }
 }
 

@@ -294,7 +294,7 @@ describe("limits", () => {
     const run = (steps: { gapNs: number; blocks: number }[], extra: boolean) => {
       const volume = new Volume(
         {
-          latency: { kind: "lognormal", median: "1ms", p99: "5ms" },
+          latency: { all: { kind: "lognormal", median: "1ms", p99: "5ms" } },
           limits: [
             {
               name: "iops",
@@ -331,7 +331,7 @@ describe("limits", () => {
   it("tell where the time went: the parts add up to the response time", () => {
     const volume = new Volume(
       {
-        latency: { kind: "lognormal", median: "1ms", p99: "5ms" },
+        latency: { all: { kind: "lognormal", median: "1ms", p99: "5ms" } },
         transfer: "100MB/s",
         limits: [{ name: "iops", counts: "requests", base: 500 }],
       },

@@ -14,7 +14,7 @@ const us = 1e3;
 const ms = 1e6;
 
 function parsed(latency: unknown): LatencyDistribution {
-  return distributionSchema.parse({ latency }).latency[Op.read];
+  return distributionSchema.parse({ latency: { all: latency } }).latency[Op.read];
 }
 
 /** Sorted samples; the seed is 1. */
@@ -72,7 +72,7 @@ describe("a lognormal latency", () => {
 
   it("takes exactly one measure of its spread", () => {
     for (const spread of [{}, { sigma: 1, p99: "1ms" }, { mean: "50us" }, { p99: "99us" }]) {
-      const latency = { kind: "lognormal", median: "100us", ...spread };
+      const latency = { all: { kind: "lognormal", median: "100us", ...spread } };
       expect(distributionSchema.safeParse({ latency }).success, JSON.stringify(spread)).toBe(false);
     }
   });
@@ -162,7 +162,7 @@ describe("a percentile table", () => {
   });
 
   it("refuses a table that falls", () => {
-    const latency = { kind: "percentiles", table: { 50: "100us", 99: "90us" } };
+    const latency = { all: { kind: "percentiles", table: { 50: "100us", 99: "90us" } } };
     expect(distributionSchema.safeParse({ latency }).success).toBe(false);
   });
 });
@@ -215,7 +215,7 @@ describe("a fio run", () => {
     const file = written("jobs.json", {
       jobs: [{ read: clat({ 1000: 10 }), write: clat({ 5000: 1 }) }, { read: clat({ 1000: 10, 3000: 20 }) }],
     });
-    const { latency } = distributionSchema.parse({ latency: { kind: "fio", file } });
+    const { latency } = distributionSchema.parse({ latency: { all: { kind: "fio", file } } });
     const read = latency[Op.read];
     if (read.kind !== "table") throw new Error("a histogram becomes a table");
     expect(read.probabilities).toEqual([0, 0.5, 0.5, 1]);
@@ -306,7 +306,7 @@ describe("the distribution model", () => {
   it("obeys Little's law under a limit: throughput is concurrency over mean latency, 1 %", () => {
     const count = 100_000;
     const seen = run(
-      { latency: { kind: "lognormal", median: "100us", p99: "300us" }, concurrency: 8 },
+      { latency: { all: { kind: "lognormal", median: "100us", p99: "300us" } }, concurrency: 8 },
       new Array<number>(count).fill(0),
     );
     const sigma = Math.log(3) / 2.3263478740408408;
