@@ -16,9 +16,11 @@ import {
   modelSchemas,
   rotationalModels,
 } from "../model/schemas.js";
+import type { SlowEntry } from "../model/slow/schema.js";
 import { invalidProfile, type Origin } from "./issues.js";
-import { type Data, displayPath, type Layer, positionOf, readLayer } from "./layer.js";
+import { type Data, displayPath, isData, type Layer, positionOf, readLayer } from "./layer.js";
 import { commonSchema, isCommonKey, isModelKey } from "./schema.js";
+import { descend, isFilePath, type Place } from "./schema-walk.js";
 import { applySetting, merge, parseSettings, type Setting } from "./settings.js";
 
 /** A device as its profile describes it. Plain data: it may cross to another thread. */
@@ -32,6 +34,8 @@ export interface ProfileProperties {
   physicalBlockBytes: number;
   isRotational: boolean;
   hasVolatileCache: boolean;
+  /** How it fails slow; empty for a healthy device. */
+  slow: SlowEntry[];
   /** Absolute path of the profile's own file. */
   source: string;
   /** The profile as one document, in the words of the YAML: extended, with settings and size applied. */
@@ -132,13 +136,25 @@ function mergeLayers(layers: readonly Layer[], settings: readonly Setting[]): Da
     // The name is of this device alone, not of those made from it.
     const { name: __, ...inherited } = data;
     const model = own.model ?? inherited.model;
-    data = merge(keysFor(model, inherited), own, placeOf(model));
+    const place = placeOf(model);
+    data = merge(keysFor(model, inherited), withPathsFrom(dirname(layer.path), own, place) as Data, place);
   }
   for (const setting of settings) {
     const model = setting.path.join(".") === "model" ? setting.value : data.model;
     data = applySetting(keysFor(model, data), setting, placeOf(model));
   }
   return data;
+}
+
+/** The same value, the paths of files in it made absolute: they are written relative to the profile's folder. */
+function withPathsFrom(folder: string, value: unknown, place: Place): unknown {
+  if (typeof value === "string") return isFilePath(place) ? resolve(folder, value) : value;
+  if (Array.isArray(value))
+    return value.map((entry, i) => withPathsFrom(folder, entry, descend(place, String(i))));
+  if (!isData(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, entry]) => [key, withPathsFrom(folder, entry, descend(place, key))]),
+  );
 }
 
 /** Of an inherited document what stays when the model is `model`: another model's keys go. */
@@ -173,7 +189,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     throw invalidProfile([...(common.error?.issues ?? []), ...(parameters.error?.issues ?? [])], origin);
   }
 
-  const { name, description, size, blockSize, rotational, writeCache } = common.data;
+  const { name, description, size, blockSize, rotational, writeCache, slow } = common.data;
   const source = layers[0].path;
   const ownName = name ?? basename(source, extname(source));
   checkSize(size, blockSize.logical);
@@ -185,6 +201,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     physicalBlockBytes: blockSize.physical ?? blockSize.logical,
     isRotational: rotational ?? rotationalModels.has(model),
     hasVolatileCache: writeCache,
+    slow,
     source,
     document: { name: ownName, ...data },
     ...({ model, parameters: parameters.data } as ModelSpec),

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { byteSize, quote, withShorthand } from "../base/schema.js";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
+import { slowSchema } from "../model/slow/schema.js";
 import { keysOf } from "./schema-walk.js";
 
 /**
@@ -55,6 +56,9 @@ export const commonSchema = z.strictObject({
     .boolean()
     .describe("Whether writes are acknowledged before they are durable, so that flush and FUA matter")
     .default(false),
+  slow: slowSchema
+    .describe("A device that fails slow: the name of a preset, or a list of presets and of what is slow when")
+    .default([]),
   sources: z.unknown().describe("Where the numbers come from, for the reader").optional(),
   acceptance: z.unknown().describe("Published figures the device is to be held against").optional(),
 });

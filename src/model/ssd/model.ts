@@ -374,9 +374,9 @@ export class SsdModel implements Model, FlashSink {
     const bytes = this.requests.lengthBytes[slot];
     const commands =
       this.movesData(slot) && bytes > queue.maximumTransfer ? Math.ceil(bytes / queue.maximumTransfer) : 1;
-    const busyNs = commands * firmware.command;
-    this.firmwareFreeNs = nowNs + busyNs;
-    const overheadNs = this.latencyOf(slot) + busyNs - firmware.command + this.wakeNs;
+    const commandNs = this.requests.op[slot] === Op.read ? firmware.command.read : firmware.command.write;
+    this.firmwareFreeNs = nowNs + commands * commandNs;
+    const overheadNs = this.latencyOf(slot) + (commands - 1) * commandNs + this.wakeNs;
     this.wakeNs = 0;
     this.breakdown.overheadNs[slot] = overheadNs;
     this.events.push(nowNs + overheadNs, Event.decoded | slot);

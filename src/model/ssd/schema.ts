@@ -158,9 +158,11 @@ const firmwareSchema = z
     write: duration.describe("Controller time of a write").default(8_000),
     flush: duration.describe("Controller time of a flush").default(5_000),
     trim: duration.describe("Controller time of a trim or write-zeroes").default(20_000),
-    command: duration
+    command: z
+      .union([duration, z.strictObject({ read: duration, write: duration })])
+      .transform((given) => (typeof given === "number" ? { read: given, write: given } : given))
       .describe("Time a command takes of the controller alone, one after the other: 1/IOPS at best")
-      .default(1_000),
+      .prefault("1us"),
   })
   .describe("What the controller spends on a command");
 
