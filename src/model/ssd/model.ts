@@ -50,10 +50,6 @@ export interface CreateSsdOptions {
   observer?: SsdObserver | undefined;
 }
 
-export function createSsdModel(options: CreateSsdOptions): SsdModel {
-  return new SsdModel(options);
-}
-
 /** Events carry a slot, or the number of a lane, die or channel, and above these bits what has happened. */
 const eventBits = 24;
 const eventMask = (1 << eventBits) - 1;
