@@ -307,7 +307,7 @@ export class Device implements PollingTarget, CompletionSink {
       throw new BlkError(
         "BLK_E_SIZE",
         `"${this.name}" has its capacity for life, as the hardware it models`,
-        "Serve it anew with another --size; instant and fixed devices can grow while they are in use",
+        "Serve it anew with another --size; cloud volumes and the simple models can grow while they are in use",
       );
     }
     if (sizeBytes < this.sizeBytes) {

@@ -225,6 +225,10 @@ describe("--set", () => {
       `BLK_E_SETTING  --set model=instnt: model must be ${knownModels}, not "instnt". What decides when requests complete`,
     ],
     [
+      "slow=[{kind: episodes}]",
+      "BLK_E_SETTING  --set slow=[{kind: episodes}]: slow.0.between is missing. From the end of one to the beginning of the next",
+    ],
+    [
       "rotational=maybe",
       'BLK_E_SETTING  --set rotational=maybe: rotational must be true or false, not "maybe". Whether the kernel shall take it for a turning disk',
     ],

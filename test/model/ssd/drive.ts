@@ -55,7 +55,7 @@ export class TestDrive {
     options: { capacity?: number; seed?: number; writeCache?: boolean; observer?: SsdObserver } = {},
   ) {
     this.requests = new RequestTable(options.capacity ?? 256);
-    this.model = createSsdModel({
+    this.model = new SsdModel({
       parameters,
       sizeBytes,
       requests: this.requests,
