@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { type Operation, operations } from "../../base/request.js";
 import { duration, filePaths, quote, withShorthand } from "../../base/schema.js";
-import { type FioOperation, readFioLatencies } from "./fio.js";
+import { type FioOperation, fioOperations, readFioLatencies } from "./fio.js";
 
 /** Samples are cut here; no block layer waits longer. */
 export const longestNs = 3600e9;
@@ -157,10 +157,7 @@ const fio = z.strictObject({
     .literal("fio")
     .describe("What a real device took: the histogram of a fio run (json+), or its percentiles"),
   file,
-  operation: z
-    .enum(["read", "write", "trim"])
-    .describe("Take this operation's for the one it stands for")
-    .optional(),
+  operation: z.enum(fioOperations).describe("Take this operation's for the one it stands for").optional(),
 });
 
 const distribution = z.union([
@@ -193,11 +190,11 @@ export const latencySchema = withShorthand({
   )
   .describe("Latency: one duration for all operations, or a distribution each");
 
-/** Operations fio does not measure take those of writes; a flush of a run that has none costs nothing beyond that. */
+/** fio's own names; it measures no write-zeroes. */
 const fioOperationOf: Record<Operation, FioOperation> = {
   read: "read",
   write: "write",
-  flush: "write",
+  flush: "sync",
   trim: "trim",
   zeroes: "write",
 };
