@@ -9,6 +9,7 @@ import { createFixedModel } from "./simple/fixed.js";
 import { createInstantModel } from "./simple/instant.js";
 import type { SlowEntry } from "./slow/schema.js";
 import { makeSlow } from "./slow/wrap.js";
+import { createSsdModel } from "./ssd/index.js";
 
 export interface CreateModelOptions {
   /** A `Profile`, of which only the model, its parameters and what is named here are used. */
@@ -46,6 +47,14 @@ function createHealthyModel({ profile, requests, seed, sizeBytes }: CreateModelO
         seed,
         hasVolatileCache: profile.hasVolatileCache,
         physicalBlockBytes: profile.physicalBlockBytes,
+      });
+    case "ssd":
+      return createSsdModel({
+        parameters: profile.parameters,
+        sizeBytes,
+        requests,
+        seed,
+        hasVolatileCache: profile.hasVolatileCache,
       });
   }
 }

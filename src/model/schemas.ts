@@ -8,6 +8,7 @@ import { cloudSchema } from "./cloud/schema.js";
 import { distributionSchema } from "./distribution/schema.js";
 import { hddSchema } from "./hdd/schema.js";
 import { fixedSchema, instantSchema } from "./simple/schema.js";
+import { ssdSchema } from "./ssd/schema.js";
 
 export const modelSchemas = {
   instant: instantSchema,
@@ -15,6 +16,7 @@ export const modelSchemas = {
   hdd: hddSchema,
   distribution: distributionSchema,
   cloud: cloudSchema,
+  ssd: ssdSchema,
 } as const;
 
 export type ModelName = keyof typeof modelSchemas;

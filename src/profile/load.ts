@@ -9,6 +9,7 @@ import { BlkError } from "../base/errors.js";
 import { quote } from "../base/schema.js";
 import { closest } from "../base/suggest.js";
 import { formatSize, parseSize } from "../base/units.js";
+import type { ZoneLayout } from "../base/zone.js";
 import {
   type ModelName,
   type ModelSpec,
@@ -22,6 +23,7 @@ import { type Data, displayPath, isData, type Layer, positionOf, readLayer } fro
 import { commonSchema, isCommonKey, isModelKey } from "./schema.js";
 import { descend, isFilePath, type Place } from "./schema-walk.js";
 import { applySetting, merge, parseSettings, type Setting } from "./settings.js";
+import { resolveZones } from "./zoned.js";
 
 /** A device as its profile describes it. Plain data: it may cross to another thread. */
 export type Profile = ProfileProperties & ModelSpec;
@@ -36,6 +38,8 @@ export interface ProfileProperties {
   hasVolatileCache: boolean;
   /** How it fails slow; empty for a healthy device. */
   slow: SlowEntry[];
+  /** Of a host-managed zoned device; null for all others. */
+  zones: ZoneLayout | null;
   /** Absolute path of the profile's own file. */
   source: string;
   /** The profile as one document, in the words of the YAML: extended, with settings and size applied. */
@@ -189,10 +193,13 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     throw invalidProfile([...(common.error?.issues ?? []), ...(parameters.error?.issues ?? [])], origin);
   }
 
-  const { name, description, size, blockSize, rotational, writeCache, slow } = common.data;
+  const { name, description, size, blockSize, rotational, writeCache, slow, zoned } = common.data;
   const source = layers[0].path;
   const ownName = name ?? basename(source, extname(source));
   checkSize(size, blockSize.logical);
+  const zones =
+    zoned === undefined ? null : resolveZones(zoned, { sizeBytes: size, blockBytes: blockSize.logical });
+  if (zones !== null && zones.issues.length > 0) throw invalidProfile(zones.issues, origin);
   return {
     name: ownName,
     description,
@@ -202,6 +209,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     isRotational: rotational ?? rotationalModels.has(model),
     hasVolatileCache: writeCache,
     slow,
+    zones: zones?.layout ?? null,
     source,
     document: { name: ownName, ...data },
     ...({ model, parameters: parameters.data } as ModelSpec),

@@ -229,11 +229,15 @@ function latencyCells(latency: LatencySummary): string[] {
 /** Where the time went, as means per request. */
 function formatParts(reports: Partial<Record<Operation, OperationReport>>): string[] {
   const rows: string[][] = [];
+  // What the device does not have is not shown.
+  const parts = timeParts.filter((part) =>
+    operations.some((name) => (reports[name]?.meanPartsNs?.[part] ?? 0) > 0),
+  );
   for (const name of operations) {
     const report = reports[name];
     if (report?.meanPartsNs === undefined) continue;
     const { meanPartsNs, latency } = report;
-    const cells = timeParts.map((part) => {
+    const cells = parts.map((part) => {
       const share = latency.meanNs === 0 ? 0 : (meanPartsNs[part] / latency.meanNs) * 100;
       return `${formatDuration(meanPartsNs[part])} (${share.toFixed(0)} %)`;
     });
@@ -241,7 +245,7 @@ function formatParts(reports: Partial<Record<Operation, OperationReport>>): stri
   }
   return rows.length === 0
     ? []
-    : ["", "where the time went, on average", ...table([["", ...timeParts], ...rows])];
+    : ["", "where the time went, on average", ...table([["", ...parts], ...rows])];
 }
 
 /** Columns of text, the first to the left, the others to the right. */

@@ -27,12 +27,14 @@ export function fakeDevice(name = "disk", health: HealthLog | null = null): Fake
   let sizeBytes = 2 ** 40;
   const describe = async () => ({
     name,
+    state: "serving" as const,
     profile: "fixed",
     description: "a device for tests",
     sizeBytes,
     seed: 42,
     isReadOnly: false,
     timing: "sleep" as const,
+    timingReason: "asked for",
     uris: [],
   });
   const control: DeviceControl = {

@@ -8,14 +8,14 @@
  *
  * Requests are let through in order of arrival, so when each may start is known as it arrives.
  */
-import type { RequestTable } from "../../base/request.js";
+import { operations, type RequestTable } from "../../base/request.js";
 import { figureFor, type LimitParameters } from "./schema.js";
 
 export class Limit {
   readonly name: string;
   private readonly parameters: LimitParameters;
   /** By operation code. */
-  private readonly isLimited = new Uint8Array(8);
+  private readonly isLimited = new Uint8Array(operations.length);
   private readonly unitBytes: number;
   private readonly isMerging: boolean;
 
