@@ -11,7 +11,7 @@ import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
 import { placeDevices } from "./placement.js";
 import type { DeviceDescription, DeviceReport, ServerSpec } from "./spec.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
-import { DeviceThreadHandle } from "./thread.js";
+import { type DeviceThreadHandle, takeThread } from "./thread.js";
 
 export interface DeviceHandle {
   readonly description: DeviceDescription;
@@ -62,7 +62,7 @@ export async function startServer({
   );
   const stats = devices.map(() => new DeviceStats());
   const placed = placeDevices(devices, maximumThreads);
-  const threads = placed.map(() => new DeviceThreadHandle());
+  const threads = placed.map(takeThread);
   const starts = await Promise.allSettled(
     placed.map((place, index) =>
       threads[index].start({
