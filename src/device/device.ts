@@ -94,7 +94,8 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly isStoreBusy: Uint8Array;
   /** 1 when the reply was due while the store was busy: it goes out when the store is done. */
   private readonly isOverdue: Uint8Array;
-  private readonly storeDone: ((status: Status) => void)[] = [];
+  /** One callback per slot, made when it is first needed: a flush allocates nothing, and a device in memory has none. */
+  private readonly storeDone: (((status: Status) => void) | null)[];
 
   private readonly answered = new Set<RequestOwner>();
   private readonly fullListeners: (() => void)[] = [];
@@ -129,10 +130,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.isHeldNow = new Uint8Array(capacity);
     this.isStoreBusy = new Uint8Array(capacity);
     this.isOverdue = new Uint8Array(capacity);
-    // One callback per slot, made once: a flush allocates nothing.
-    for (let slot = 0; slot < capacity; slot++) {
-      this.storeDone.push((status) => this.onStoreDone(slot, status));
-    }
+    this.storeDone = new Array<((status: Status) => void) | null>(capacity).fill(null);
     clock.onDeadline = () => this.pump();
   }
 
@@ -288,6 +286,7 @@ export class Device implements BlockTarget, CompletionSink {
     const mustBeDurable = op === Op.flush || (requests.flags[slot] & Flag.fua) !== 0;
     if (status === Status.ok && mustBeDurable && !store.isVolatile) {
       this.isStoreBusy[slot] = 1;
+      this.storeDone[slot] ??= (result) => this.onStoreDone(slot, result);
       store.flush(this.storeDone[slot]);
     }
   }

@@ -2,6 +2,7 @@
  * What the main thread tells the device threads, and what they tell it back. Plain data: it crosses by structured clone.
  */
 import type { FaultReport, FaultSpec } from "../fault/set.js";
+import type { NbdLimits } from "../nbd/limits.js";
 import type { TlsFiles } from "../nbd/tls.js";
 import type { NbdUri } from "../nbd/uri.js";
 import type { Profile } from "../profile/load.js";
@@ -45,6 +46,8 @@ export interface ServerSpec {
   tls: TlsFiles;
   /** Device threads at most. */
   maximumThreads: number;
+  /** Clients connected at once, over all devices. */
+  maximumConnections: number;
   logLevel: string;
 }
 
@@ -86,5 +89,9 @@ export interface ThreadSpec {
   devices: { spec: DeviceSpec; statsBuffer: SharedArrayBuffer }[];
   addresses: AddressSpec[];
   tls: TlsFiles;
+  limits: Partial<NbdLimits>;
+  /** What `ConnectionCount` counts on, and which cell is this thread's. */
+  connectionCounts: SharedArrayBuffer;
+  index: number;
   logLevel: string;
 }

@@ -220,6 +220,7 @@ describeWith(["nbdinfo"], "a thread that dies", () => {
       ],
       tls: { mode: "off", certificate: null, key: null, authority: null, presharedKeys: null },
       maximumThreads: 2,
+      maximumConnections: 8,
       logLevel: "silent",
     });
     onTestFinished(() => server.close());
