@@ -6,10 +6,12 @@
  */
 import { assert } from "../base/assert.js";
 import type { BlkError } from "../base/errors.js";
+import type { HealthLog } from "../base/health.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import { ConnectionCount } from "../nbd/connection-count.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
 import { defaultLimits } from "../nbd/limits.js";
+import type { AttachedDevice } from "../ublk/attachment.js";
 import { placeDevices } from "./placement.js";
 import type { DeviceDescription, DeviceReport, ServerSpec } from "./spec.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
@@ -19,10 +21,14 @@ export interface DeviceHandle {
   readonly description: DeviceDescription;
   counters(): DeviceCounters;
   report(): Promise<DeviceReport>;
+  /** Rejects with BLK_E_HEALTH when the modelled device keeps no such log. */
+  health(): Promise<HealthLog>;
   /** Grows the device; clients learn of it when they connect anew, the kernel when it is told. Answers with the size. */
   resize(sizeBytes: number): Promise<number>;
   /** Its connections to the kernel's NBD client. */
   readonly kernelLinks: KernelLinkSource;
+  /** Its side of a ublk device. */
+  readonly ublk: AttachedDevice;
   faults: {
     add(spec: FaultSpec): Promise<FaultReport>;
     list(): Promise<FaultReport[]>;
@@ -136,6 +142,13 @@ function makeHandle(
 ): DeviceHandle {
   const call = thread.callsTo(at);
   let description = started;
+  /** Of hardware queues that count by themselves. */
+  let queueStats: DeviceStats[] = [];
+  const readCounters = (): DeviceCounters => {
+    const sum = new DeviceStats();
+    for (const part of [stats, ...queueStats]) sum.add(part);
+    return sum.read();
+  };
   thread.ended.catch(() => {
     description = { ...description, state: "lost" };
   });
@@ -144,8 +157,27 @@ function makeHandle(
       return description;
     },
     ended: thread.ended,
-    counters: () => stats.read(),
-    report: async () => ({ ...stats.read(), ...(await call("report")) }),
+    counters: readCounters,
+    report: async () => ({
+      ...readCounters(),
+      ...(await call("report")),
+      ...(queueStats.length === 0 ? {} : { queues: queueStats.map((part) => part.read()) }),
+    }),
+    health: () => call("health"),
+    ublk: {
+      openUblk: (setup) => call("openUblk", setup),
+      closeUblk: () => call("closeUblk"),
+      releaseAll: async () => void (await call("resetFaults")),
+      queueCounters(queues) {
+        const buffer = new SharedArrayBuffer(queues * DeviceStats.byteLength);
+        const strideBytes = DeviceStats.byteLength;
+        queueStats = Array.from(
+          { length: queues },
+          (_, queue) => new DeviceStats(buffer, queue * strideBytes),
+        );
+        return { buffer, offsetBytes: 0, strideBytes };
+      },
+    },
     resize: async (wantedBytes) => {
       const sizeBytes = await call("resize", wantedBytes);
       description = { ...description, sizeBytes };

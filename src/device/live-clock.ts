@@ -47,6 +47,9 @@ export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
 
   private readonly timer: Pick<NativeClock, "arm" | "close">;
+  /** Power-on, on the clock that `process.hrtime()` reads. */
+  readonly monotonicOriginNs: bigint;
+
   private readonly originSeconds: number;
   private readonly originNs: number;
   private armedNs = Number.POSITIVE_INFINITY;
@@ -66,6 +69,7 @@ export class LiveClock implements Clock {
       this.resolutionNs = 1;
       originNs = timer.originNs;
     }
+    this.monotonicOriginNs = originNs;
     this.originSeconds = Number(originNs / BigInt(nsPerSecond));
     this.originNs = Number(originNs % BigInt(nsPerSecond));
   }

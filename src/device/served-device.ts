@@ -11,16 +11,19 @@ import type { NbdServer } from "../nbd/server.js";
 import { openFileStore } from "../store/file.js";
 import { MemoryStore } from "../store/memory.js";
 import type { Store } from "../store/store.js";
+import type { ChannelSetup } from "../ublk/attachment.js";
+import { UblkChannel } from "../ublk/channel.js";
 import { Device } from "./device.js";
 import { KernelLinks } from "./kernel-links.js";
-import { LiveClock } from "./live-clock.js";
+import { LiveClock, spinNsOfTiming } from "./live-clock.js";
 import { openRecording, type Recording } from "./recording.js";
 import { faultSeed } from "./seed.js";
 import type { DeviceDescription, DeviceSpec } from "./spec.js";
 import { DeviceStats } from "./stats.js";
+import { createZones, refuseZonesInFile, refuseZonesOverNbd } from "./zones.js";
 
 /** Requests in flight over all connections: 8 queues as deep as the Linux client's (128), and room for hung ones. */
-const requestCapacity = 4096;
+const smallestCapacity = 4096;
 
 export interface ServedDeviceOptions {
   spec: DeviceSpec;
@@ -43,11 +46,14 @@ export class ServedDevice {
   /** Whether the image was made by this start: what is undone leaves none behind. */
   private readonly isNewFile: boolean;
   private kernelLinks: KernelLinks | null = null;
+  private channel: UblkChannel | null = null;
 
   /** @throws BlkError what cannot be had; nothing is left behind then. */
   constructor({ spec, statsBuffer, log }: ServedDeviceOptions) {
     this.spec = spec;
     this.log = log;
+    if (spec.listen.length > 0) refuseZonesOverNbd(spec);
+    refuseZonesInFile(spec);
     this.isNewFile = spec.file !== null && !existsSync(spec.file);
     this.store = openStore(spec);
     this.clock = new LiveClock({ timing: spec.timing });
@@ -61,7 +67,7 @@ export class ServedDevice {
           "Choose another --size, or leave out --strict-blocks",
         );
       }
-      const requests = new RequestTable(requestCapacity);
+      const requests = new RequestTable(Math.max(smallestCapacity, spec.requestCapacity ?? 0));
       this.faults = new FaultSet({
         seed: faultSeed(spec.seed, spec.name),
         requests,
@@ -79,6 +85,7 @@ export class ServedDevice {
         clock: this.clock,
         stats: new DeviceStats(statsBuffer),
         observer: this.recording?.writer ?? null,
+        zones: createZones(spec, this.store),
       });
     } catch (error) {
       this.undo();
@@ -92,20 +99,29 @@ export class ServedDevice {
       uptimeNs: this.clock.nowNs(),
       store: { allocatedBytes: this.store.allocatedBytes() },
       faults: this.faults.list(),
+      model: this.device.modelReport(),
     }),
+    health: () => this.device.health(),
     addFault: (fault: FaultSpec): FaultReport => {
-      const report = this.faults.add(fault);
+      // Before it is set: what arrives afterwards is judged by it.
+      this.channel?.decideNatively(null);
+      const report = this.changed(() => this.faults.add(fault));
       this.log.info({ fault: report }, "fault added");
       return report;
     },
     listFaults: () => this.faults.list(),
     getFault: (name: string) => this.faults.get(name),
     armFault: ({ name, isArmed }: { name: string; isArmed: boolean }) => this.faults.arm(name, isArmed),
-    removeFault: (name: string) => this.faults.remove(name),
+    removeFault: (name: string) => this.changed(() => this.faults.remove(name)),
     releaseFault: (name: string) => this.faults.release(name),
-    resetFaults: () => this.faults.reset(),
-    openKernelLinks: (wanted: number) => this.links().open(wanted),
+    resetFaults: () => this.changed(() => this.faults.reset()),
+    openKernelLinks: (wanted: number) => {
+      refuseZonesOverNbd(this.spec);
+      return this.links().open(wanted);
+    },
     nextKernelLinkEnd: () => this.links().nextEnd(),
+    openUblk: (setup: ChannelSetup) => this.openUblk(setup),
+    closeUblk: () => this.closeUblk(),
     resize: (sizeBytes: number) => this.resize(sizeBytes),
   };
 
@@ -137,6 +153,7 @@ export class ServedDevice {
 
   /** Once nothing reaches it any more. */
   close(): void {
+    this.closeUblk();
     this.clock.close();
     this.recording?.close();
     this.store.close();
@@ -157,6 +174,31 @@ export class ServedDevice {
       throw new BlkError(error.code, `device "${this.spec.name}": ${error.message}`, error.hint, {
         cause: error,
       });
+    }
+  }
+
+  /** Joins the device with the queue threads of a ublk device; they are started afterwards. */
+  private openUblk(setup: ChannelSetup): void {
+    const { device, clock, spec } = this;
+    this.channel = new UblkChannel(device, this.store, {
+      ...setup,
+      originNs: clock.monotonicOriginNs,
+      spinNs: spinNsOfTiming(spec.timing),
+    });
+    this.channel.decideNatively(device.constantLatenciesNs);
+  }
+
+  private closeUblk(): void {
+    this.channel?.close();
+    this.channel = null;
+  }
+
+  /** Whoever changes the faults may change who decides. */
+  private changed<T>(change: () => T): T {
+    try {
+      return change();
+    } finally {
+      this.channel?.decideNatively(this.device.constantLatenciesNs);
     }
   }
 

@@ -2,6 +2,7 @@
  * What the main thread tells the device threads, and what they tell it back. Plain data: it crosses by structured clone.
  */
 import type { FaultReport, FaultSpec } from "../fault/set.js";
+import type { ModelReport } from "../model/model.js";
 import type { NbdLimits } from "../nbd/limits.js";
 import type { TlsFiles } from "../nbd/tls.js";
 import type { NbdUri } from "../nbd/uri.js";
@@ -37,6 +38,8 @@ export interface DeviceSpec {
   timing: Timing;
   /** Why so, for people: "2 processors". */
   timingReason: string;
+  /** Requests in flight at once, where that is more than the usual. */
+  requestCapacity?: number;
 }
 
 /** A server: devices in one process. */
@@ -67,8 +70,12 @@ export interface DeviceDescription {
 
 export interface DeviceReport extends DeviceCounters {
   uptimeNs: number;
+  /** By hardware queue; over ublk only, and part of the whole. */
+  queues?: DeviceCounters[];
   store: { allocatedBytes: number };
   faults: FaultReport[];
+  /** What the model tells of its state, such as the credits of a cloud volume; empty for most. */
+  model: ModelReport;
 }
 
 /** An address to listen on, and what is exported there. The first export is the default one. */

@@ -11,6 +11,7 @@ import { Handshake, type Session } from "./handshake.js";
 import type { NbdLimits } from "./limits.js";
 import type { NbdLogger } from "./logger.js";
 import { Outbox } from "./outbox.js";
+import { descriptorOf, takenBytes, type WatchedPeer } from "./peer-watch.js";
 import type { SlotNotes } from "./slot-notes.js";
 import { type TlsSettings, upgradeToTls } from "./tls.js";
 import { Transmission } from "./transmission.js";
@@ -38,16 +39,17 @@ export interface ConnectionOptions {
 /** `RequestTable.queue` has 16 bits. */
 const queueCount = 65536;
 
-export class Connection {
+export class Connection implements WatchedPeer {
   private readonly options: ConnectionOptions;
   /** The client's socket; after STARTTLS the stream that decrypts it. */
   private socket: ByteStream;
   private readonly handshake: Handshake;
   private outbox: Outbox | null = null;
   private transmission: Transmission | null = null;
-  private handshakeDeadline: NodeJS.Timeout | null;
+  private handshakeDeadline: NodeJS.Timeout | null = null;
   private linger: NodeJS.Timeout | null = null;
   private isEnding = false;
+  private isReadingPaused = false;
 
   constructor(options: ConnectionOptions) {
     const { socket, exports, limits, tls } = options;
@@ -58,10 +60,7 @@ export class Connection {
       startTls: () => this.startTls(),
       end: (reason) => this.end(reason),
     });
-    this.handshakeDeadline = setTimeout(() => {
-      this.destroy(`handshake took more than ${limits.handshakeMs} ms`);
-    }, limits.handshakeMs);
-    this.handshakeDeadline.unref();
+    this.startHandshakeDeadline(limits.handshakeMs);
     socket.on("data", this.onData);
     socket.on("end", this.onPeerEnd);
     socket.on("error", this.onError);
@@ -84,15 +83,38 @@ export class Connection {
     return this.transmission?.holdsPayload ?? false;
   }
 
-  /** Grows whenever the client sends or reads something. */
+  get holdsSlots(): boolean {
+    return this.transmission?.holdsSlots ?? false;
+  }
+
+  get waitsForSlot(): boolean {
+    return this.transmission?.waitsForTable ?? false;
+  }
+
+  get target(): BlockTarget | null {
+    return this.handshake.session?.export.target ?? this.options.session?.export.target ?? null;
+  }
+
+  get descriptor(): number {
+    return descriptorOf(this.options.socket);
+  }
+
+  get isPaused(): boolean {
+    return this.isReadingPaused && !this.isEnding;
+  }
+
   get progress(): number {
-    return this.socket.bytesRead + (this.outbox?.writtenBuffers ?? 0);
+    return this.socket.bytesRead + (this.outbox?.writtenBuffers ?? 0) + takenBytes(this.options.socket);
   }
 
   /** Finishes what is in flight, refuses the rest, then closes. */
   shutDown(): void {
-    if (this.transmission === null) this.end("server is shutting down");
-    else this.transmission.shutDown();
+    if (this.transmission !== null) {
+      this.transmission.shutDown();
+      return;
+    }
+    this.handshake.shutDown();
+    this.startHandshakeDeadline(this.options.limits.lingerMs);
   }
 
   /** Closes at once. */
@@ -146,12 +168,18 @@ export class Connection {
       notes: this.options.notesOf(session.export.target),
       limits,
       port: {
-        pause: () => void this.socket.pause(),
-        resume: () => void this.socket.resume(),
+        pause: () => this.setReading(false),
+        resume: () => this.setReading(true),
         end: (reason) => this.end(reason),
         abort: (reason) => this.destroy(reason),
       },
     });
+  }
+
+  private setReading(isReading: boolean): void {
+    this.isReadingPaused = !isReading;
+    if (isReading) this.socket.resume();
+    else this.socket.pause();
   }
 
   /** Sends what is queued, then closes our side, and waits a little for the client to close its own. */
@@ -182,6 +210,14 @@ export class Connection {
     this.options.onClose();
     this.log("connection closed");
   };
+
+  private startHandshakeDeadline(deadlineMs: number): void {
+    this.stopHandshakeDeadline();
+    this.handshakeDeadline = setTimeout(() => {
+      this.destroy(`handshake took more than ${deadlineMs} ms`);
+    }, deadlineMs);
+    this.handshakeDeadline.unref();
+  }
 
   private stopHandshakeDeadline(): void {
     if (this.handshakeDeadline !== null) clearTimeout(this.handshakeDeadline);

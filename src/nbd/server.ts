@@ -15,6 +15,7 @@ import { findExport, type NbdExport, transmissionFlagsOf } from "./export.js";
 import { defaultLimits, type NbdLimits } from "./limits.js";
 import { type Listener, listenOn } from "./listener.js";
 import { type NbdLogger, silentLogger } from "./logger.js";
+import { PeerWatch } from "./peer-watch.js";
 import { SlotNotes } from "./slot-notes.js";
 import type { TlsSettings } from "./tls.js";
 import { formatNbdUri, type NbdUri, parseNbdUri } from "./uri.js";
@@ -43,8 +44,7 @@ export class NbdServer {
   private readonly listeners: Listener[] = [];
   private readonly connections = new Set<Connection>();
   private readonly count: ConnectionCount;
-  private readonly stallCheck: NodeJS.Timeout;
-  private progressSeen = new Map<Connection, number>();
+  private readonly peerWatch: PeerWatch;
   private nextNumber = 0;
   private isClosing = false;
   /** Calls of `close` that wait for the last connection. */
@@ -57,8 +57,7 @@ export class NbdServer {
     this.tls = options.tls ?? null;
     this.count = options.count ?? new ConnectionCount();
     this.pool = new BufferPool(this.limits.payloadBytes);
-    this.stallCheck = setInterval(() => this.closeStalled(), this.limits.stallMs);
-    this.stallCheck.unref();
+    this.peerWatch = new PeerWatch(this.connections, this.pool, this.limits);
   }
 
   /** Clients connected now. */
@@ -106,7 +105,9 @@ export class NbdServer {
     const tls: TlsSettings | null =
       isForced && this.tls !== null ? { ...this.tls, mode: "require" } : this.tls;
     const told: NbdUri = isForced ? { ...uri, isTls: true } : uri;
-    const listener = await listenOn(told, (socket) => this.onConnection(socket, exports, tls));
+    const listener = await listenOn(told, this.limits.keepAliveMs, (socket) =>
+      this.onConnection(socket, exports, tls),
+    );
     if (this.isClosing) {
       listener.server.close();
       throw new BlkError("BLK_E_LISTEN", `the server was closed before it listened on ${formatNbdUri(uri)}`);
@@ -125,16 +126,19 @@ export class NbdServer {
    */
   async close({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     this.isClosing = true;
-    clearInterval(this.stallCheck);
     // Closing a Unix listener removes its file.
     for (const { server } of this.listeners.splice(0)) server.close();
     for (const connection of this.connections) connection.shutDown();
-    if (this.connections.size === 0) return;
+    if (this.connections.size === 0) {
+      this.peerWatch.stop();
+      return;
+    }
     const deadline = setTimeout(() => {
       for (const connection of this.connections) connection.destroy("server was shut down");
     }, deadlineMs);
     await new Promise<void>((resolve) => this.waitingForLast.push(resolve));
     clearTimeout(deadline);
+    this.peerWatch.stop();
   }
 
   /**
@@ -199,7 +203,6 @@ export class NbdServer {
   private onClosed(connection: Connection): void {
     this.connections.delete(connection);
     this.count.set(this.connections.size);
-    this.progressSeen.delete(connection);
     if (this.connections.size === 0) for (const resolve of this.waitingForLast.splice(0)) resolve();
   }
 
@@ -210,20 +213,5 @@ export class NbdServer {
       this.notes.set(target, notes);
     }
     return notes;
-  }
-
-  /** Payload memory is short: closes who holds some and has neither sent nor read a byte since the last time. */
-  private closeStalled(): void {
-    const seen = this.progressSeen;
-    this.progressSeen = new Map();
-    if (!this.pool.isWaitedFor) return;
-    for (const connection of this.connections) {
-      if (!connection.holdsPayload) continue;
-      if (seen.get(connection) === connection.progress) {
-        connection.destroy("client stalled while others wait for memory");
-      } else {
-        this.progressSeen.set(connection, connection.progress);
-      }
-    }
   }
 }

@@ -156,6 +156,16 @@ export class Transmission implements RequestOwner {
     return this.payload !== null || !this.outbox.isEmpty;
   }
 
+  /** Whether requests are complete, but the client does not take their replies. */
+  get holdsSlots(): boolean {
+    return this.firstDone !== noSlot;
+  }
+
+  /** Whether a request of the client waits for a place in the device's table. */
+  get waitsForTable(): boolean {
+    return this.blocked === "table";
+  }
+
   /** Takes a segment; calls `port.pause` when it could not be consumed whole. */
   receive(segment: Uint8Array, from: number): void {
     if (this.isEnded) return;

@@ -10,7 +10,7 @@ import { BlkError } from "../base/errors.js";
 import { loadNative, type NativeSparseMemory } from "../base/native.js";
 import { Status } from "../base/status.js";
 import { formatSize } from "../base/units.js";
-import type { Extent, Store } from "./store.js";
+import type { Extent, NativeBytes, Store } from "./store.js";
 
 export interface MemoryStoreOptions {
   sizeBytes: number;
@@ -66,6 +66,10 @@ export class MemoryStore implements Store {
     const errno = this.memory.grow(sizeBytes);
     if (errno !== 0) throw outOfAddressSpace(sizeBytes, new Error(getSystemErrorName(-errno)));
     this.sizeBytes = sizeBytes;
+  }
+
+  get nativeBytes(): NativeBytes {
+    return { memory: this.memory, limitBytes: this.limitBytes };
   }
 
   allocatedBytes(): number {

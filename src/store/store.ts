@@ -6,9 +6,13 @@
  * Methods return a `Status`, never throw for what the world does: a full file system is `nospc`, a failing disk `io`.
  */
 import type { Extent } from "../base/extent.js";
+import type { NativeSparseMemory } from "../base/native.js";
 import type { Status } from "../base/status.js";
 
 export type { Extent } from "../base/extent.js";
+
+/** What a store is made of, for native threads to read and write beside it. */
+export type NativeBytes = { memory: NativeSparseMemory; limitBytes: number } | { fd: number };
 
 export interface Store {
   readonly sizeBytes: number;
@@ -43,6 +47,9 @@ export interface Store {
 
   /** Bytes actually held: what a sparse device costs. */
   allocatedBytes(): number;
+
+  /** The bytes, for threads that move them by themselves (ublk). Memory, or a descriptor that stays the store's. */
+  readonly nativeBytes: NativeBytes;
 
   /** Releases everything. The store must not be used afterwards. */
   close(): void;
