@@ -106,7 +106,8 @@ export class Device implements PollingTarget, CompletionSink {
   private readonly isStoreBusy: Uint8Array;
   /** 1 when the reply was due while the store was busy: it goes out when the store is done. */
   private readonly isOverdue: Uint8Array;
-  private readonly storeDone: ((status: Status) => void)[] = [];
+  /** One callback per slot, made when it is first needed: a flush allocates nothing, and a device in memory has none. */
+  private readonly storeDone: (((status: Status) => void) | null)[];
 
   /** 1 once the owner has been told when the request is due. */
   private readonly isScheduled: Uint8Array;
@@ -158,16 +159,13 @@ export class Device implements PollingTarget, CompletionSink {
     this.isHeldNow = new Uint8Array(capacity);
     this.isStoreBusy = new Uint8Array(capacity);
     this.isOverdue = new Uint8Array(capacity);
+    this.storeDone = new Array<((status: Status) => void) | null>(capacity).fill(null);
     this.seenNs = new Float64Array(capacity);
     this.floorsNs = floorsNs ?? new Float64Array(operations.length);
     this.lookaheadNs = Math.max(...this.floorsNs);
     this.latenciesNs =
       model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
     this.isScheduled = new Uint8Array(capacity);
-    // One callback per slot, made once: a flush allocates nothing.
-    for (let slot = 0; slot < capacity; slot++) {
-      this.storeDone.push((status) => this.onStoreDone(slot, status));
-    }
     clock.onDeadline = () => this.pump();
   }
 
@@ -406,6 +404,7 @@ export class Device implements PollingTarget, CompletionSink {
     const mustBeDurable = op === Op.flush || (requests.flags[slot] & Flag.fua) !== 0;
     if (status === Status.ok && mustBeDurable && !store.isVolatile) {
       this.isStoreBusy[slot] = 1;
+      this.storeDone[slot] ??= (result) => this.onStoreDone(slot, result);
       store.flush(this.storeDone[slot]);
     }
   }
