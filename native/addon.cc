@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "file.h"
 #include "netlink.h"
+#include "socket-mover.h"
 #include "sparse-memory.h"
 #include "thread.h"
 
@@ -17,6 +18,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportSparseMemory(env, exports);
   ExportFile(env, exports);
   ExportNetlink(env, exports);
+  ExportSocketMover(env, exports);
   ExportThread(env, exports);
   return exports;
 }

@@ -85,6 +85,12 @@ SparseMemory::~SparseMemory() {
   if (bits_ != nullptr) munmap(bits_, bitmap_bytes_);
 }
 
+const uint8_t* SparseMemory::Run(uint64_t offset, uint64_t* end) const {
+  bool is_held = IsAllocated(offset);
+  *end = ExtentEnd(offset, *end);
+  return is_held ? bytes_ + offset : nullptr;
+}
+
 void SparseMemory::Read(uint64_t offset, void* target, uint64_t length) const {
   auto* out = static_cast<uint8_t*>(target);
   uint64_t end = offset + length;
@@ -240,6 +246,8 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
     if (error != 0) Napi::Error::New(info.Env(), strerror(error)).ThrowAsJavaScriptException();
   }
 
+  const std::shared_ptr<SparseMemory>& memory() const { return memory_; }
+
  private:
   static constexpr double kLargest = 9007199254740991.0;
 
@@ -339,10 +347,14 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
 
   void Close(const Napi::CallbackInfo&) { memory_.reset(); }
 
-  std::unique_ptr<SparseMemory> memory_;
+  std::shared_ptr<SparseMemory> memory_;
 };
 
 }  // namespace
+
+std::shared_ptr<SparseMemory> SharedSparseMemory(Napi::Value object) {
+  return SparseMemoryObject::Unwrap(object.As<Napi::Object>())->memory();
+}
 
 void ExportSparseMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("SparseMemory", SparseMemoryObject::Define(env));

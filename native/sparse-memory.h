@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 /**
  * A run of memory of any size that costs only the pages written: one lazily populated private mapping, and one bit per
@@ -30,6 +31,12 @@ class SparseMemory {
 
   uint64_t size() const { return size_; }
   uint64_t page_bytes() const { return page_bytes_; }
+
+  /**
+   * The bytes from `offset` on, null for a hole; `end` is moved to where the run of held pages or of the hole ends. Valid until
+   * the next `Grow`.
+   */
+  const uint8_t* Run(uint64_t offset, uint64_t* end) const;
 
   void Read(uint64_t offset, void* target, uint64_t length) const;
   void Write(uint64_t offset, const void* source, uint64_t length);
@@ -63,6 +70,9 @@ class SparseMemory {
   uint64_t page_bytes_ = 4096;
   std::atomic<uint64_t> allocated_pages_{0};
 };
+
+/** What a JavaScript `SparseMemory` holds. It lives as long as anyone shares it, closed or not; null when it was closed before. */
+std::shared_ptr<SparseMemory> SharedSparseMemory(Napi::Value object);
 
 /** Adds `SparseMemory` to the exports. */
 void ExportSparseMemory(Napi::Env env, Napi::Object exports);

@@ -8,6 +8,7 @@
  * transport may keep a completed request, and its slot, for later.
  */
 import type { Extent, FaultExtent } from "./extent.js";
+import type { NativeSparseMemory } from "./native.js";
 import type { RequestSlot, RequestTable } from "./request.js";
 import type { Status } from "./status.js";
 
@@ -29,6 +30,12 @@ export interface BlockTarget {
   readonly canZeroFast: boolean;
 
   readonly requests: RequestTable;
+
+  /**
+   * The device's bytes, where they lie in memory of the addon's: then a transport may move the bytes of a read from there, natively,
+   * in place of calling `read`, which would do no more than copy them and cannot fail.
+   */
+  readonly nativeMemory?: NativeSparseMemory | null;
 
   /** Nanoseconds since power-on. Transports stamp arrivals with it, once per batch. */
   nowNs(): number;

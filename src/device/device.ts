@@ -15,6 +15,7 @@
 import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { Extent, FaultExtent } from "../base/extent.js";
+import type { NativeSparseMemory } from "../base/native.js";
 import { Flag, Op, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { BlockTarget, RequestOwner } from "../base/target.js";
@@ -71,6 +72,7 @@ export class Device implements BlockTarget, CompletionSink {
   readonly canTrim = true;
   readonly canZeroFast: boolean;
   readonly requests: RequestTable;
+  readonly nativeMemory: NativeSparseMemory | null;
 
   private readonly store: Store;
   private readonly model: Model;
@@ -113,6 +115,7 @@ export class Device implements BlockTarget, CompletionSink {
     this.hasVolatileCache = identity.hasVolatileCache;
     this.canZeroFast = model.isZeroFast ?? false;
     this.requests = requests;
+    this.nativeMemory = store.nativeMemory ?? null;
     this.store = store;
     this.model = model;
     this.faults = faults;

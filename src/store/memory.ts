@@ -21,40 +21,40 @@ export interface MemoryStoreOptions {
 export class MemoryStore implements Store {
   sizeBytes: number;
   readonly isVolatile = true;
+  readonly nativeMemory: NativeSparseMemory;
 
-  private readonly memory: NativeSparseMemory;
   private readonly limitBytes: number;
 
   /** @throws BlkError BLK_E_MEMORY when the system refuses the address space. */
   constructor({ sizeBytes, limitBytes = Number.POSITIVE_INFINITY }: MemoryStoreOptions) {
     this.sizeBytes = sizeBytes;
     this.limitBytes = limitBytes;
-    this.memory = mapMemory(sizeBytes);
+    this.nativeMemory = mapMemory(sizeBytes);
   }
 
   read(offsetBytes: number, target: Uint8Array): Status {
-    this.memory.read(offsetBytes, target);
+    this.nativeMemory.read(offsetBytes, target);
     return Status.ok;
   }
 
   write(offsetBytes: number, source: Uint8Array): Status {
     if (!this.hasRoomFor(offsetBytes, source.length)) return Status.nospc;
-    this.memory.write(offsetBytes, source);
+    this.nativeMemory.write(offsetBytes, source);
     return Status.ok;
   }
 
   zero(offsetBytes: number, lengthBytes: number, keepAllocated: boolean): Status {
     if (keepAllocated) {
       if (!this.hasRoomFor(offsetBytes, lengthBytes)) return Status.nospc;
-      this.memory.reserve(offsetBytes, lengthBytes);
+      this.nativeMemory.reserve(offsetBytes, lengthBytes);
     } else {
-      this.memory.discard(offsetBytes, lengthBytes);
+      this.nativeMemory.discard(offsetBytes, lengthBytes);
     }
     return Status.ok;
   }
 
   trim(offsetBytes: number, lengthBytes: number): Status {
-    this.memory.discard(offsetBytes, lengthBytes);
+    this.nativeMemory.discard(offsetBytes, lengthBytes);
     return Status.ok;
   }
 
@@ -63,34 +63,34 @@ export class MemoryStore implements Store {
   }
 
   grow(sizeBytes: number): void {
-    const errno = this.memory.grow(sizeBytes);
+    const errno = this.nativeMemory.grow(sizeBytes);
     if (errno !== 0) throw outOfAddressSpace(sizeBytes, new Error(getSystemErrorName(-errno)));
     this.sizeBytes = sizeBytes;
   }
 
   allocatedBytes(): number {
-    return this.memory.allocatedBytes();
+    return this.nativeMemory.allocatedBytes();
   }
 
   /** The range as alternating runs of held pages and holes, in order and without gaps. */
   *extents(offsetBytes: number, lengthBytes: number): Generator<Extent> {
     const endBytes = offsetBytes + lengthBytes;
     for (let from = offsetBytes; from < endBytes; ) {
-      const to = this.memory.extentEnd(from, endBytes);
-      yield { offsetBytes: from, lengthBytes: to - from, isAllocated: this.memory.isAllocated(from) };
+      const to = this.nativeMemory.extentEnd(from, endBytes);
+      yield { offsetBytes: from, lengthBytes: to - from, isAllocated: this.nativeMemory.isAllocated(from) };
       from = to;
     }
   }
 
   close(): void {
-    this.memory.close();
+    this.nativeMemory.close();
   }
 
   private hasRoomFor(offsetBytes: number, lengthBytes: number): boolean {
     if (this.limitBytes === Number.POSITIVE_INFINITY) return true;
-    const newBytes = this.memory.holeBytes(offsetBytes, lengthBytes);
+    const newBytes = this.nativeMemory.holeBytes(offsetBytes, lengthBytes);
     // What overwrites held pages always fits, even when the limit is used up.
-    return newBytes === 0 || this.memory.allocatedBytes() + newBytes <= this.limitBytes;
+    return newBytes === 0 || this.nativeMemory.allocatedBytes() + newBytes <= this.limitBytes;
   }
 }
 

@@ -6,12 +6,16 @@
  * Methods return a `Status`, never throw for what the world does: a full file system is `nospc`, a failing disk `io`.
  */
 import type { Extent } from "../base/extent.js";
+import type { NativeSparseMemory } from "../base/native.js";
 import type { Status } from "../base/status.js";
 
 export type { Extent } from "../base/extent.js";
 
 export interface Store {
   readonly sizeBytes: number;
+
+  /** The bytes themselves, where `read` does no more than copy them out of memory of the addon's. */
+  readonly nativeMemory?: NativeSparseMemory;
 
   /** Fills `target` with the bytes at `offsetBytes`; what was never written reads as zero. */
   read(offsetBytes: number, target: Uint8Array): Status;

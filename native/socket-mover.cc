@@ -1,0 +1,452 @@
+/**
+ * SocketMover: moves the bytes of one connected stream socket, on the event loop of the thread that created it.
+ *
+ * Node's own sockets bring each 64 KiB in a buffer of its own and through a callback of its own, and have every reply copied
+ * before it is written. Here JavaScript sees headers only: what is short arrives in one static buffer, a long payload
+ * goes where it was told to go, with as many system calls as it takes and one callback at its end, and replies are gathered from
+ * JavaScript's buffers and from a device's memory, many of them in one sendmsg.
+ *
+ * Mechanism only. What the bytes mean, how many replies may wait and when to stop reading is decided in src/nbd.
+ */
+#include "socket-mover.h"
+
+#ifdef __linux__
+
+#include <errno.h>
+#include <fcntl.h>
+#include <node_api.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "sparse-memory.h"
+
+namespace {
+
+/** Bits of what JavaScript is told. */
+enum Event : unsigned {
+  kInput = 1,
+  /** The payload asked for by fill() is there. */
+  kFilled = 2,
+  kSent = 4,
+  /** The peer will send nothing more. */
+  kEnd = 8,
+  /** The socket is broken; the cell `kError` has the errno. */
+  kFailed = 16,
+  /** Our side is closed, as end() asked for. */
+  kShut = 32,
+};
+
+/** Cells of the state shared with JavaScript. */
+enum Cell : size_t {
+  /** Bytes in the input buffer, the kept ones included. */
+  kInputBytes,
+  /** Bytes at the front of the input buffer that stay: JavaScript writes this one. */
+  kKeptBytes,
+  kReceivedBytes,
+  kSentBytes,
+  kError,
+};
+
+/** Pieces of one sendmsg: some hundred replies; beyond, the call's own cost no longer shows. */
+constexpr size_t kGatherPieces = 256;
+/** One socket's turn, in each direction; then the other sockets of the loop have theirs. */
+constexpr int kReceiveRounds = 8;
+constexpr size_t kSendBytes = 4 << 20;
+/**
+ * What is read beyond the end of a long payload: the next header or a few. The payload behind that header, if it is long too, had
+ * better be left for its own destination.
+ */
+constexpr size_t kBeyondFillBytes = 512;
+
+/** What holes read as. Never written, so all of it is the kernel's one page of zeroes. */
+uint8_t zeroes[256 * 1024];
+
+double Double(const Napi::CallbackInfo& info, size_t index) {
+  double value = 0;
+  napi_get_value_double(info.Env(), info[index], &value);
+  return value;
+}
+
+/** The memory of a typed array, which stays where it is as long as the array is referenced. */
+template <typename T>
+T* Data(const Napi::Env& env, napi_value array, size_t* length) {
+  void* data = nullptr;
+  napi_get_typedarray_info(env, array, nullptr, length, &data, nullptr, nullptr);
+  return static_cast<T*>(data);
+}
+
+class SocketMover : public Napi::ObjectWrap<SocketMover> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    using Self = SocketMover;
+    return DefineClass(env, "SocketMover",
+                       {
+                           InstanceMethod<&Self::SetReading>("setReading"),
+                           InstanceMethod<&Self::Fill>("fill"),
+                           InstanceMethod<&Self::Send>("send"),
+                           InstanceMethod<&Self::End>("end"),
+                           InstanceMethod<&Self::Close>("close"),
+                           InstanceAccessor<&Self::Descriptor>("descriptor"),
+                       });
+  }
+
+  /** new SocketMover(fd, memory or null, input, state, inserts, onEvents): reads from now on, from a duplicate of `fd`. */
+  explicit SocketMover(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<SocketMover>(info), context_(info.Env(), "blkforge:SocketMover") {
+    Napi::Env env = info.Env();
+    uv_loop_t* loop = nullptr;
+    int fd = fcntl(static_cast<int>(Double(info, 0)), F_DUPFD_CLOEXEC, 0);
+    int error = fd < 0 ? errno : 0;
+    auto watch = std::make_unique<Watch>();
+    if (error == 0 && napi_get_uv_event_loop(env, &loop) != napi_ok) error = ENOTSUP;
+    if (error == 0) error = -uv_poll_init(loop, &watch->poll, fd);
+    if (error != 0) {
+      if (fd >= 0) close(fd);
+      Napi::Error::New(env, strerror(error)).ThrowAsJavaScriptException();
+      return;
+    }
+    if (info[1].IsObject()) memory_ = SharedSparseMemory(info[1]);
+    input_ = Data<uint8_t>(env, info[2], &input_capacity_);
+    size_t length = 0;
+    state_ = Data<double>(env, info[3], &length);
+    inserts_ = Data<double>(env, info[4], &length);
+    for (size_t i = 2; i < 5; i++) held_[i - 2] = Napi::Persistent(info[i].As<Napi::Object>());
+    on_events_ = Napi::Persistent(info[5].As<Napi::Function>());
+    watch_ = watch.release();
+    watch_->fd = fd;
+    watch_->mover = this;
+    watch_->poll.data = watch_;
+    napi_add_async_cleanup_hook(env, OnEnvironmentEnd, this, &watch_->cleanup_hook);
+    // Alive until closed, whoever holds it: the event loop calls into it.
+    Ref();
+    UpdateWatch();
+  }
+
+ private:
+  /** What libuv holds on to until its close callback has run. */
+  struct Watch {
+    uv_poll_t poll;
+    int fd = -1;
+    SocketMover* mover = nullptr;
+    napi_async_cleanup_hook_handle cleanup_hook = nullptr;
+  };
+
+  /** Bytes to send: in a buffer of JavaScript's, which keeps it until they are sent, or in the device's memory. */
+  struct Piece {
+    /** Null for a piece of the device's memory, which may move meanwhile. */
+    const uint8_t* bytes;
+    uint64_t offset;
+    uint64_t length;
+  };
+
+  Napi::Value Descriptor(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), watch_ == nullptr ? -1 : watch_->fd);
+  }
+
+  /** setReading(isReading) */
+  void SetReading(const Napi::CallbackInfo& info) {
+    is_reading_ = info[0].As<Napi::Boolean>().Value() && !has_ended_;
+    UpdateWatch();
+  }
+
+  /** fill(bytes, from, to): what comes next goes there. JavaScript keeps `bytes` until then, or until it closes. */
+  void Fill(const Napi::CallbackInfo& info) {
+    size_t length;
+    auto* bytes = Data<uint8_t>(info.Env(), info[0], &length);
+    fill_at_ = bytes + static_cast<size_t>(Double(info, 1));
+    fill_left_ = static_cast<size_t>(Double(info, 2) - Double(info, 1));
+  }
+
+  /**
+   * send(bytes, from, to, insertCount): those bytes, with pieces of the device's memory between them, each a triple in
+   * `inserts`: before which byte, offset, length. True when all is sent; else JavaScript keeps `bytes` until it is.
+   */
+  Napi::Value Send(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (watch_ == nullptr) return Napi::Boolean::New(env, false);
+    size_t length;
+    const auto* bytes = Data<uint8_t>(env, info[0], &length);
+    auto from = static_cast<uint64_t>(Double(info, 1));
+    auto to = static_cast<uint64_t>(Double(info, 2));
+    auto count = static_cast<size_t>(Double(info, 3));
+    bool was_empty = IsQueueEmpty();
+    for (size_t i = 0; i < count; i++) {
+      auto at = static_cast<uint64_t>(inserts_[3 * i]);
+      Enqueue({bytes + from, 0, at - from});
+      Enqueue({nullptr, static_cast<uint64_t>(inserts_[3 * i + 1]), static_cast<uint64_t>(inserts_[3 * i + 2])});
+      from = at;
+    }
+    Enqueue({bytes + from, 0, to - from});
+    // What waits is sent when the socket says so, or fails there: a call of JavaScript's is no place to call it back.
+    if (was_empty) Flush();
+    UpdateWatch();
+    return Napi::Boolean::New(env, IsQueueEmpty());
+  }
+
+  /** end(): closes our side when all is sent. True when it is. */
+  Napi::Value End(const Napi::CallbackInfo& info) {
+    is_ending_ = true;
+    bool is_done = IsQueueEmpty();
+    if (watch_ != nullptr && is_done) shutdown(watch_->fd, SHUT_WR);
+    return Napi::Boolean::New(info.Env(), is_done);
+  }
+
+  void Close(const Napi::CallbackInfo&) { Shut(); }
+
+  static void OnPoll(uv_poll_t* poll, int status, int events) {
+    auto* watch = static_cast<Watch*>(poll->data);
+    SocketMover* mover = watch->mover;
+    if (status < 0) {
+      mover->Fail(-status);
+      return;
+    }
+    unsigned happened = 0;
+    if ((events & UV_WRITABLE) != 0 && !mover->IsQueueEmpty()) {
+      int error = mover->Flush();
+      if (error != 0) {
+        mover->Fail(error);
+        return;
+      }
+      happened = kSent;
+      if (mover->is_ending_ && mover->IsQueueEmpty()) {
+        shutdown(watch->fd, SHUT_WR);
+        happened |= kShut;
+      }
+    }
+    if ((events & UV_READABLE) != 0) {
+      mover->Receive(happened);
+    } else if (happened != 0) {
+      mover->Tell(happened);
+    }
+    if (mover->watch_ != nullptr) mover->UpdateWatch();
+  }
+
+  void Receive(unsigned happened) {
+    for (int round = 0; round < kReceiveRounds && is_reading_; round++) {
+      iovec where[2];
+      size_t wanted = fill_left_;
+      int count = 0;
+      if (fill_left_ > 0) where[count++] = {fill_at_, fill_left_};
+      auto kept = static_cast<size_t>(state_[kKeptBytes]);
+      size_t room = input_capacity_ - kept;
+      if (fill_left_ > 0) room = std::min(room, kBeyondFillBytes);
+      where[count++] = {input_ + kept, room};
+      wanted += room;
+      ssize_t got = readv(watch_->fd, where, count);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0 && errno == EAGAIN) break;
+      if (got < 0) {
+        Fail(errno);
+        return;
+      }
+      if (got == 0) {
+        has_ended_ = true;
+        is_reading_ = false;
+        happened |= kEnd;
+        break;
+      }
+      auto length = static_cast<size_t>(got);
+      state_[kReceivedBytes] += static_cast<double>(length);
+      if (fill_left_ > 0) {
+        size_t taken = std::min(length, fill_left_);
+        fill_at_ += taken;
+        fill_left_ -= taken;
+        length -= taken;
+        if (fill_left_ > 0) continue;
+        happened |= kFilled;
+      }
+      state_[kInputBytes] = static_cast<double>(kept + length);
+      state_[kKeptBytes] = 0;
+      Tell(happened | kInput);
+      happened = 0;
+      if (watch_ == nullptr) return;
+      // Not filled to the brim: the socket is empty, or the loop will say that it no longer is.
+      if (static_cast<size_t>(got) < wanted && fill_left_ == 0) break;
+    }
+    if (happened != 0) Tell(happened);
+  }
+
+  bool IsQueueEmpty() const { return queue_head_ == queue_.size(); }
+
+  void Enqueue(const Piece& piece) {
+    if (piece.length > 0) queue_.push_back(piece);
+  }
+
+  /** Sends what the socket takes; returns the errno of a broken one. */
+  int Flush() {
+    size_t budget = kSendBytes;
+    while (!IsQueueEmpty() && budget > 0) {
+      iovec pieces[kGatherPieces];
+      size_t gathered = 0;
+      msghdr message{};
+      message.msg_iov = pieces;
+      message.msg_iovlen = Gather(pieces, budget, &gathered);
+      ssize_t sent = sendmsg(watch_->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent < 0 && errno == EAGAIN) break;
+      if (sent < 0) return errno;
+      Advance(static_cast<uint64_t>(sent));
+      budget -= static_cast<size_t>(sent);
+      if (static_cast<size_t>(sent) < gathered) break;
+    }
+    return 0;
+  }
+
+  /** Where the next bytes to send lie, `limit` of them at most; holes of the device are zeroes from elsewhere. */
+  size_t Gather(iovec* pieces, uint64_t limit, size_t* gathered) {
+    size_t count = 0;
+    uint64_t total = 0;
+    for (size_t i = queue_head_; i < queue_.size() && count < kGatherPieces && total < limit; i++) {
+      const Piece& piece = queue_[i];
+      uint64_t skipped = i == queue_head_ ? sent_of_head_ : 0;
+      uint64_t length = std::min(piece.length - skipped, limit - total);
+      if (piece.bytes != nullptr) {
+        pieces[count++] = {const_cast<uint8_t*>(piece.bytes) + skipped, static_cast<size_t>(length)};
+        total += length;
+        continue;
+      }
+      uint64_t offset = piece.offset + skipped;
+      uint64_t end = offset + length;
+      while (offset < end && count < kGatherPieces) {
+        uint64_t run_end = end;
+        const uint8_t* bytes = memory_->Run(offset, &run_end);
+        if (bytes == nullptr) {
+          bytes = zeroes;
+          run_end = std::min(run_end, offset + sizeof zeroes);
+        }
+        pieces[count++] = {const_cast<uint8_t*>(bytes), static_cast<size_t>(run_end - offset)};
+        total += run_end - offset;
+        offset = run_end;
+      }
+      // The pieces are used up within this one: what follows it must wait.
+      if (offset < end) break;
+    }
+    *gathered = total;
+    return count;
+  }
+
+  void Advance(uint64_t sent) {
+    state_[kSentBytes] += static_cast<double>(sent);
+    while (sent > 0) {
+      uint64_t left = queue_[queue_head_].length - sent_of_head_;
+      if (sent < left) {
+        sent_of_head_ += sent;
+        break;
+      }
+      sent -= left;
+      sent_of_head_ = 0;
+      queue_head_++;
+    }
+    if (IsQueueEmpty()) {
+      queue_.clear();
+      queue_head_ = 0;
+    } else if (queue_head_ > queue_.size() / 2) {
+      queue_.erase(queue_.begin(), queue_.begin() + static_cast<ptrdiff_t>(queue_head_));
+      queue_head_ = 0;
+    }
+  }
+
+  void UpdateWatch() {
+    if (watch_ == nullptr) return;
+    int wanted = (is_reading_ ? UV_READABLE : 0) | (IsQueueEmpty() ? 0 : UV_WRITABLE);
+    if (wanted == watched_) return;
+    watched_ = wanted;
+    if (wanted == 0) {
+      uv_poll_stop(&watch_->poll);
+    } else {
+      uv_poll_start(&watch_->poll, wanted, OnPoll);
+    }
+  }
+
+  void Fail(int error) {
+    has_ended_ = true;
+    is_reading_ = false;
+    queue_.clear();
+    queue_head_ = 0;
+    sent_of_head_ = 0;
+    state_[kError] = error;
+    UpdateWatch();
+    Tell(kFailed);
+  }
+
+  /** By Node-API itself: napi.h would end the process when the callback fails because its worker is being terminated. */
+  void Tell(unsigned happened) {
+    napi_env env = Env();
+    Napi::HandleScope scope(env);
+    napi_value global, argument;
+    napi_get_global(env, &global);
+    napi_create_uint32(env, happened, &argument);
+    napi_status status = napi_make_callback(env, context_, global, on_events_.Value(), 1, &argument, nullptr);
+    if (status != napi_pending_exception) return;
+    // No JavaScript is below to catch what was thrown; dropped here, a bug would pass for a hanging device.
+    napi_value exception;
+    if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
+  }
+
+  static void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) { static_cast<SocketMover*>(data)->Shut(); }
+
+  void Shut() {
+    if (watch_ == nullptr) return;
+    Watch* watch = watch_;
+    watch_ = nullptr;
+    is_reading_ = false;
+    queue_.clear();
+    queue_head_ = 0;
+    memory_.reset();
+    uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll), OnClosed);
+  }
+
+  static void OnClosed(uv_handle_t* handle) {
+    auto* watch = static_cast<Watch*>(handle->data);
+    close(watch->fd);
+    // Not earlier: close() may have been called from within Tell().
+    SocketMover* mover = watch->mover;
+    mover->on_events_.Reset();
+    for (auto& held : mover->held_) held.Reset();
+    mover->Unref();
+    napi_remove_async_cleanup_hook(watch->cleanup_hook);
+    delete watch;
+  }
+
+  Napi::AsyncContext context_;
+  Napi::FunctionReference on_events_;
+  /** The arrays below, kept from the garbage collector. */
+  Napi::ObjectReference held_[3];
+  uint8_t* input_ = nullptr;
+  size_t input_capacity_ = 0;
+  double* state_ = nullptr;
+  double* inserts_ = nullptr;
+  std::shared_ptr<SparseMemory> memory_;
+
+  uint8_t* fill_at_ = nullptr;
+  size_t fill_left_ = 0;
+  /** What is to be sent, oldest first, from `queue_head_` on. */
+  std::vector<Piece> queue_;
+  size_t queue_head_ = 0;
+  uint64_t sent_of_head_ = 0;
+  bool is_reading_ = true;
+  bool has_ended_ = false;
+  bool is_ending_ = false;
+  int watched_ = 0;
+  Watch* watch_ = nullptr;
+};
+
+}  // namespace
+
+void ExportSocketMover(Napi::Env env, Napi::Object exports) {
+  exports.Set("SocketMover", SocketMover::Define(env));
+}
+
+#else
+
+void ExportSocketMover(Napi::Env, Napi::Object) {}
+
+#endif
