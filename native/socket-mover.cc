@@ -66,8 +66,24 @@ constexpr size_t kSendBytes = 4 << 20;
  */
 constexpr size_t kBeyondFillBytes = 512;
 
+/**
+ * What a Unix socket may hold of our replies. The default (208 KiB) is less than one reply of 256 KiB, and a full socket is
+ * writable again only when three quarters of it have been read: client and server would wait for each other in turn. QEMU sets as
+ * much (io/channel-socket.c). Without privileges the system's limit (net.core.wmem_max) holds, twice the default.
+ */
+constexpr int kUnixSendBytes = 2 << 20;
+
 /** What holes read as. Never written, so all of it is the kernel's one page of zeroes. */
 uint8_t zeroes[256 * 1024];
+
+/** TCP sockets find a size for themselves, unless they are told one. */
+void WidenUnixSocket(int fd) {
+  int family = 0;
+  socklen_t length = sizeof family;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0 || family != AF_UNIX) return;
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &kUnixSendBytes, sizeof kUnixSendBytes) == 0) return;
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &kUnixSendBytes, sizeof kUnixSendBytes);
+}
 
 double Double(const Napi::CallbackInfo& info, size_t index) {
   double value = 0;
@@ -113,6 +129,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       Napi::Error::New(env, strerror(error)).ThrowAsJavaScriptException();
       return;
     }
+    WidenUnixSocket(fd);
     if (info[1].IsObject()) memory_ = SharedSparseMemory(info[1]);
     input_ = Data<uint8_t>(env, info[2], &input_capacity_);
     size_t length = 0;
