@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -61,10 +62,13 @@ constexpr size_t kGatherPieces = 256;
 constexpr int kReceiveRounds = 8;
 constexpr size_t kSendBytes = 4 << 20;
 /**
- * What is read beyond the end of a long payload: the next header or a few. The payload behind that header, if it is long too, had
- * better be left for its own destination.
+ * What is read into the input buffer after a long payload: the next header or a few. The payload behind that header is likely to be
+ * long too, and had better be left for its own destination.
  */
-constexpr size_t kBeyondFillBytes = 512;
+constexpr size_t kAfterLongBytes = 512;
+
+/** Payload lands in the device's memory block by block, so that a client that vanishes never leaves half of one behind. */
+constexpr uint64_t kLandingBlockBytes = 4096;
 
 /**
  * What a Unix socket may hold of our replies. The default (208 KiB) is less than one reply of 256 KiB, and a full socket is
@@ -107,6 +111,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
                        {
                            InstanceMethod<&Self::SetReading>("setReading"),
                            InstanceMethod<&Self::Fill>("fill"),
+                           InstanceMethod<&Self::Land>("land"),
                            InstanceMethod<&Self::Send>("send"),
                            InstanceMethod<&Self::End>("end"),
                            InstanceMethod<&Self::Close>("close"),
@@ -180,6 +185,29 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     auto* bytes = Data<uint8_t>(info.Env(), info[0], &length);
     fill_at_ = bytes + static_cast<size_t>(Double(info, 1));
     fill_left_ = static_cast<size_t>(Double(info, 2) - Double(info, 1));
+    is_landing_ = false;
+    was_long_ = true;
+  }
+
+  /**
+   * land(bytes, from, to, offset, length): a payload of `length` bytes goes into the device's memory at `offset`. It begins with
+   * those bytes; the rest comes next.
+   */
+  void Land(const Napi::CallbackInfo& info) {
+    size_t ignored;
+    const auto* bytes = Data<uint8_t>(info.Env(), info[0], &ignored);
+    auto from = static_cast<size_t>(Double(info, 1));
+    auto length = static_cast<size_t>(Double(info, 2)) - from;
+    landing_at_ = static_cast<uint64_t>(Double(info, 3));
+    landing_end_ = landing_at_ + static_cast<uint64_t>(Double(info, 4));
+    uint64_t whole = WholeBlocks(length);
+    memory_->Write(landing_at_, bytes + from, whole - landing_at_);
+    torn_bytes_ = length - (whole - landing_at_);
+    landing_at_ = whole;
+    memcpy(torn_, bytes + from + length - torn_bytes_, torn_bytes_);
+    is_landing_ = true;
+    was_long_ = true;
+    fill_left_ = landing_end_ - landing_at_ - torn_bytes_;
   }
 
   /**
@@ -248,15 +276,17 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
 
   void Receive(unsigned happened) {
     for (int round = 0; round < kReceiveRounds && is_reading_; round++) {
-      iovec where[2];
-      size_t wanted = fill_left_;
-      int count = 0;
-      if (fill_left_ > 0) where[count++] = {fill_at_, fill_left_};
+      iovec where[3];
+      int count = PlanFill(where);
+      size_t wanted = 0;
+      for (int i = 0; i < count; i++) wanted += where[i].iov_len;
       auto kept = static_cast<size_t>(state_[kKeptBytes]);
-      size_t room = input_capacity_ - kept;
-      if (fill_left_ > 0) room = std::min(room, kBeyondFillBytes);
-      where[count++] = {input_ + kept, room};
-      wanted += room;
+      if (wanted == fill_left_) {
+        size_t room = input_capacity_ - kept;
+        if (was_long_) room = std::min(room, kAfterLongBytes);
+        where[count++] = {input_ + kept, room};
+        wanted += room;
+      }
       ssize_t got = readv(watch_->fd, where, count);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0 && errno == EAGAIN) break;
@@ -274,14 +304,19 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       state_[kReceivedBytes] += static_cast<double>(length);
       if (fill_left_ > 0) {
         size_t taken = std::min(length, fill_left_);
-        fill_at_ += taken;
         fill_left_ -= taken;
+        if (is_landing_) {
+          TakeLanded(taken);
+        } else {
+          fill_at_ += taken;
+        }
         length -= taken;
         if (fill_left_ > 0) continue;
         happened |= kFilled;
       }
       state_[kInputBytes] = static_cast<double>(kept + length);
       state_[kKeptBytes] = 0;
+      if (length > 0) was_long_ = false;
       Tell(happened | kInput);
       happened = 0;
       if (watch_ == nullptr) return;
@@ -289,6 +324,56 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       if (static_cast<size_t>(got) < wanted && fill_left_ == 0) break;
     }
     if (happened != 0) Tell(happened);
+  }
+
+  /** Where the rest of the payload goes, as far as that can be said now. */
+  int PlanFill(iovec* where) {
+    if (fill_left_ == 0) return 0;
+    if (!is_landing_) {
+      where[0] = {fill_at_, fill_left_};
+      return 1;
+    }
+    if (torn_bytes_ > 0) {
+      where[0] = {torn_ + torn_bytes_, static_cast<size_t>(BlockEnd(landing_at_) - landing_at_ - torn_bytes_)};
+      return 1;
+    }
+    int available = 0;
+    ioctl(watch_->fd, FIONREAD, &available);
+    uint64_t whole = WholeBlocks(static_cast<uint64_t>(std::max(available, 0)));
+    int count = 0;
+    if (whole > landing_at_) {
+      // Counted as held with each batch anew: the range may have been trimmed meanwhile.
+      where[count++] = {memory_->Claim(landing_at_, whole - landing_at_), static_cast<size_t>(whole - landing_at_)};
+    }
+    if (whole < landing_end_) where[count++] = {torn_, static_cast<size_t>(BlockEnd(whole) - whole)};
+    landing_whole_ = whole;
+    return count;
+  }
+
+  /** Accounts for bytes that were received as planned. */
+  void TakeLanded(uint64_t length) {
+    if (torn_bytes_ == 0) {
+      uint64_t direct = std::min(length, landing_whole_ - landing_at_);
+      landing_at_ += direct;
+      length -= direct;
+    }
+    torn_bytes_ += length;
+    if (torn_bytes_ == 0 || landing_at_ + torn_bytes_ < BlockEnd(landing_at_)) return;
+    memory_->Write(landing_at_, torn_, torn_bytes_);
+    landing_at_ += torn_bytes_;
+    torn_bytes_ = 0;
+  }
+
+  /** Where the block of the device that holds `offset` ends, or the payload. */
+  uint64_t BlockEnd(uint64_t offset) const {
+    return std::min(landing_end_, (offset / kLandingBlockBytes + 1) * kLandingBlockBytes);
+  }
+
+  /** How far `available` bytes of payload reach in whole blocks. */
+  uint64_t WholeBlocks(uint64_t available) const {
+    uint64_t end = landing_at_ + available;
+    if (end >= landing_end_) return landing_end_;
+    return std::max(landing_at_, end / kLandingBlockBytes * kLandingBlockBytes);
   }
 
   bool IsQueueEmpty() const { return queue_head_ == queue_.size(); }
@@ -445,6 +530,17 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
 
   uint8_t* fill_at_ = nullptr;
   size_t fill_left_ = 0;
+  /** The latest request had a payload that was worth a destination of its own. */
+  bool was_long_ = false;
+  /** The payload goes into the device's memory: what lies before `landing_at_` is there. */
+  bool is_landing_ = false;
+  uint64_t landing_at_ = 0;
+  uint64_t landing_end_ = 0;
+  /** How far the batch being received goes straight into the memory. */
+  uint64_t landing_whole_ = 0;
+  /** The beginning of the block at `landing_at_`, whose end has not come yet. */
+  uint8_t torn_[kLandingBlockBytes];
+  size_t torn_bytes_ = 0;
   /** What is to be sent, oldest first, from `queue_head_` on. */
   std::vector<Piece> queue_;
   size_t queue_head_ = 0;

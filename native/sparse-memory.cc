@@ -91,6 +91,11 @@ const uint8_t* SparseMemory::Run(uint64_t offset, uint64_t* end) const {
   return is_held ? bytes_ + offset : nullptr;
 }
 
+uint8_t* SparseMemory::Claim(uint64_t offset, uint64_t length) {
+  if (length > 0) Mark(offset / page_bytes_, RoundUp(offset + length, page_bytes_) / page_bytes_, true);
+  return bytes_ + offset;
+}
+
 void SparseMemory::Read(uint64_t offset, void* target, uint64_t length) const {
   auto* out = static_cast<uint8_t*>(target);
   uint64_t end = offset + length;

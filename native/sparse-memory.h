@@ -38,6 +38,9 @@ class SparseMemory {
    */
   const uint8_t* Run(uint64_t offset, uint64_t* end) const;
 
+  /** Counts the pages as held and tells where the bytes lie, for who writes there by other means. Valid until the next `Grow`. */
+  uint8_t* Claim(uint64_t offset, uint64_t length);
+
   void Read(uint64_t offset, void* target, uint64_t length) const;
   void Write(uint64_t offset, const void* source, uint64_t length);
   /** Makes the range zero and gives whole pages back. */

@@ -59,6 +59,10 @@ export interface NativeSocketMover {
   /** The next bytes to arrive go there; `bytes` must be kept until then. */
   fill(bytes: Uint8Array, from: number, to: number): void;
   /**
+   * A payload of `lengthBytes` goes into the memory, in whole pages of 4 KiB. It begins with those bytes; the rest comes next.
+   */
+  land(bytes: Uint8Array, from: number, to: number, offsetBytes: number, lengthBytes: number): void;
+  /**
    * Sends those bytes, and between them `insertCount` pieces of the memory, which stand in `inserts` as triples: before which
    * byte of `bytes`, offset and length. True when all is sent; otherwise `bytes` must be kept until it is.
    */

@@ -139,6 +139,11 @@ export class Device implements BlockTarget, CompletionSink {
     clock.onDeadline = () => this.pump();
   }
 
+  /** A fault that is set later meets the bytes in their place: it comes in the midst of the write, as a drive's errors do. */
+  canLand(offsetBytes: number, lengthBytes: number): boolean {
+    return this.faults.isEmpty && this.store.canLand?.(offsetBytes, lengthBytes) === true;
+  }
+
   nowNs(): number {
     return this.clock.nowNs();
   }
@@ -279,8 +284,11 @@ export class Device implements BlockTarget, CompletionSink {
     if (op === Op.read) return;
     let status: Status = Status.ok;
     if (op === Op.write) {
-      assert(payload !== null, "a write is submitted with its payload");
-      status = store.write(requests.offsetBytes[slot], payload);
+      assert(
+        payload !== null || store.canLand !== undefined,
+        "a write comes with its payload, or that has landed",
+      );
+      if (payload !== null) status = store.write(requests.offsetBytes[slot], payload);
     } else if (op === Op.trim) {
       status = store.trim(requests.offsetBytes[slot], requests.lengthBytes[slot]);
     } else if (op === Op.zeroes) {

@@ -190,6 +190,11 @@ export class FaultSet {
     return report(fault);
   }
 
+  /** No fault is set, armed or not: every verdict is good. */
+  get isEmpty(): boolean {
+    return this.faults.length === 0;
+  }
+
   /** Every fault that is set, in the order in which they act. */
   list(): FaultReport[] {
     return this.faults.map(report);

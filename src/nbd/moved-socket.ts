@@ -117,6 +117,10 @@ export class MovedSocket implements PayloadReceiver {
     this.mover.fill(bytes, from, to);
   }
 
+  land(segment: Uint8Array, from: number, to: number, offsetBytes: number, lengthBytes: number): void {
+    this.mover.land(segment, from, to, offsetBytes, lengthBytes);
+  }
+
   /** As the addon's: true when everything is sent. */
   send(bytes: Uint8Array, from: number, to: number, insertCount: number): boolean {
     return this.mover.send(bytes, from, to, insertCount);

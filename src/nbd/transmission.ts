@@ -41,6 +41,11 @@ export interface PayloadReceiver {
   readonly keptBytes: number;
   /** The next segment begins with these bytes of the present one; `keptBytes` of them at most. */
   keep(segment: Uint8Array, from: number, to: number): void;
+  /**
+   * The payload goes into the device's memory: these first bytes of it, and the rest as it comes. The next segment is what
+   * follows it.
+   */
+  land(segment: Uint8Array, from: number, to: number, offsetBytes: number, lengthBytes: number): void;
   /** What comes next goes there; the next segment is what follows it. */
   fill(bytes: Uint8Array, from: number, to: number): void;
 }
@@ -118,6 +123,8 @@ export class Transmission implements RequestOwner {
   /** Payload of a write cut by the end of a segment, and how much of it is there; or how much was drained. */
   private payload: PooledBuffer | null = null;
   private payloadBytes = 0;
+  /** The payload is on its way into the device's memory, or there. */
+  private isLanding = false;
   /** The answer to a request that never reaches the device. */
   private verdict: number = WireError.none;
   /** Names the completed request whose reply is being written. */
@@ -442,6 +449,11 @@ export class Transmission implements RequestOwner {
   private takePayload(): boolean {
     const lengthBytes = this.lengthBytes;
     const { receiver } = this.options.port;
+    if (this.isLanding) {
+      if (this.payloadBytes < lengthBytes || !this.submit(null)) return false;
+      this.isLanding = false;
+      return true;
+    }
     if (this.payload === null && this.segmentEnd - this.at >= lengthBytes) {
       const at = this.at;
       if (!this.submit(this.segment.subarray(at, at + lengthBytes))) return false;
@@ -452,6 +464,12 @@ export class Transmission implements RequestOwner {
       // Small enough to be completed where it has begun.
       if (receiver !== null && lengthBytes <= receiver.keptBytes) return false;
       if (receiver === null && this.at === this.segmentEnd) return false;
+      if (receiver !== null && this.target.canLand?.(this.offsetBytes, lengthBytes) === true) {
+        receiver.land(this.segment, this.at, this.segmentEnd, this.offsetBytes, lengthBytes);
+        this.at = this.segmentEnd;
+        this.isLanding = true;
+        return false;
+      }
       this.payload = this.options.pool.take(lengthBytes);
       if (this.payload === null) {
         this.block("memory");

@@ -32,6 +32,11 @@ export class MemoryStore implements Store {
     this.nativeMemory = mapMemory(sizeBytes);
   }
 
+  /** Writes that land at the same time may together pass the limit, by what was under way when it was reached. */
+  canLand(offsetBytes: number, lengthBytes: number): boolean {
+    return this.hasRoomFor(offsetBytes, lengthBytes);
+  }
+
   read(offsetBytes: number, target: Uint8Array): Status {
     this.nativeMemory.read(offsetBytes, target);
     return Status.ok;

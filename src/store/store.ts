@@ -17,6 +17,9 @@ export interface Store {
   /** The bytes themselves, where `read` does no more than copy them out of memory of the addon's. */
   readonly nativeMemory?: NativeSparseMemory;
 
+  /** Whether a write to this range may be put straight into `nativeMemory`, bit by bit. */
+  canLand?(offsetBytes: number, lengthBytes: number): boolean;
+
   /** Fills `target` with the bytes at `offsetBytes`; what was never written reads as zero. */
   read(offsetBytes: number, target: Uint8Array): Status;
 
