@@ -135,7 +135,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       return;
     }
     WidenUnixSocket(fd);
-    if (info[1].IsObject()) memory_ = SharedSparseMemory(info[1]);
+    if (info[1].IsObject()) memory_ = SparseMemoryOf(info[1]);
     input_ = Data<uint8_t>(env, info[2], &input_capacity_);
     size_t length = 0;
     state_ = Data<double>(env, info[3], &length);
@@ -343,7 +343,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     int count = 0;
     if (whole > landing_at_) {
       // Counted as held with each batch anew: the range may have been trimmed meanwhile.
-      where[count++] = {memory_->Claim(landing_at_, whole - landing_at_), static_cast<size_t>(whole - landing_at_)};
+      where[count++] = {memory_->Hold(landing_at_, whole - landing_at_), static_cast<size_t>(whole - landing_at_)};
     }
     if (whole < landing_end_) where[count++] = {torn_, static_cast<size_t>(BlockEnd(whole) - whole)};
     landing_whole_ = whole;
@@ -415,21 +415,13 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
         total += length;
         continue;
       }
-      uint64_t offset = piece.offset + skipped;
-      uint64_t end = offset + length;
-      while (offset < end && count < kGatherPieces) {
-        uint64_t run_end = end;
-        const uint8_t* bytes = memory_->Run(offset, &run_end);
-        if (bytes == nullptr) {
-          bytes = zeroes;
-          run_end = std::min(run_end, offset + sizeof zeroes);
-        }
-        pieces[count++] = {const_cast<uint8_t*>(bytes), static_cast<size_t>(run_end - offset)};
-        total += run_end - offset;
-        offset = run_end;
-      }
+      uint64_t covered = 0;
+      int room = static_cast<int>(kGatherPieces - count);
+      count += static_cast<size_t>(
+          memory_->Runs(piece.offset + skipped, length, zeroes, sizeof zeroes, pieces + count, room, &covered));
+      total += covered;
       // The pieces are used up within this one: what follows it must wait.
-      if (offset < end) break;
+      if (covered < length) break;
     }
     *gathered = total;
     return count;

@@ -84,6 +84,50 @@ export interface NativeNetlinkSocket {
   close(): void;
 }
 
+/** Commands to the ublk driver, each answered on the event loop. Keeps the process alive until it is closed. */
+export interface NativeUblkControl {
+  /** Errno. The descriptor of /dev/ublk-control stays the caller's. */
+  open(controlFd: number): number;
+  /** Errno of handing it over; the command's own result comes to `onDone` with the same id. */
+  submit(
+    id: number,
+    opcode: number,
+    deviceId: number,
+    queue: number,
+    data: number,
+    buffer: Uint8Array,
+  ): number;
+  close(): void;
+}
+
+/** The queue threads of one ublk device, seen by who starts and ends them. Keeps the process alive until it is closed. */
+export interface NativeUblkServer {
+  /** By which a port finds it. */
+  readonly id: number;
+  /** Starts one queue's thread, on the processors whose bits are set, or anywhere; errno. Its requests are then fetched. */
+  start(queue: number, cpus: Uint8Array): number;
+  /** Everything undecided, and every request to come, ends in EIO. */
+  fail(): void;
+  /** All threads end as soon as they can, whatever they have in hand. */
+  leave(): void;
+  /** The first errno that ended a thread against everybody's will; 0 while there is none. */
+  failure(): number;
+  hasEnded(): boolean;
+  /** Ends what still runs, and lets go of the character device. */
+  close(): void;
+}
+
+/** The same threads, seen by the one who decides. When it ends, for whatever reason, requests end in EIO. */
+export interface NativeUblkPort {
+  /** Where the bytes are; errno. One of the two, before the queues are started. */
+  useMemory(memory: NativeSparseMemory, limitBytes: number): number;
+  useFile(fd: number): number;
+  wakeQueue(queue: number): void;
+  /** A write's payload that has not been moved; errno. */
+  readPayload(queue: number, tag: number, target: Uint8Array): number;
+  close(): void;
+}
+
 export interface NativeAddon {
   /** Linux only. */
   readonly Clock?: new (
@@ -122,6 +166,28 @@ export interface NativeAddon {
   readonly socketPair?: (ends: Int32Array) => number;
   /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */
   readonly markIoFlusher?: () => number;
+  /** Of a connected stream socket: 0 its peer is there, 1 has closed its side of the stream, 2 has gone. Linux only. */
+  readonly peerState?: (fd: number) => number;
+  /** Linux only. */
+  readonly UblkControl?: new (
+    onDone: (id: number, result: number, buffer: Uint8Array) => void,
+  ) => NativeUblkControl;
+  /** Linux only; see native/ublk/server.cc for the settings. Takes over the character device's descriptor. */
+  readonly UblkServer?: new (
+    settings: Float64Array,
+    shared: Uint8Array,
+    counters: Uint8Array,
+    onEnded: () => void,
+  ) => NativeUblkServer;
+  /** Linux only. */
+  readonly UblkPort?: new (
+    serverId: number,
+    originNs: bigint,
+    spinNs: number,
+    onArrivals: () => void,
+  ) => NativeUblkPort;
+  /** Linux only: records a value as the queue threads do, for a test. */
+  readonly recordLatency?: (cells: Float64Array, valueNs: number) => void;
   /** Linux only. */
   readonly zeroRange?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
 }

@@ -23,6 +23,18 @@ export const byteSize = z
   .union([z.int().nonnegative(), z.string().regex(sizePattern, { error: notASize })], { error: notASize })
   .transform((written, context) => convert(() => parseSize(String(written)), context));
 
+const rateFactors: Record<string, number> = { kB: 1e3, MB: 1e6, GB: 1e9, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+/** A data rate, `"210MB/s"` (10^6 bytes) or `"1.2MiB/s"`; becomes bytes per second. */
+export const byteRate = z
+  .string()
+  .regex(/^\d+(\.\d+)?(kB|MB|GB|MiB|GiB)\/s$/, {
+    error: ({ input }) => `${quote(input)} is not a rate; write 210MB/s, 1.2GB/s or 180MiB/s`,
+    abort: true,
+  })
+  .refine((written) => Number.parseFloat(written) > 0, { error: "a rate of zero never finishes anything" })
+  .transform((written) => Number.parseFloat(written) * rateFactors[/[a-zA-Z]+/.exec(written)![0]]);
+
 /** Where a scalar goes when it stands for an object: `latency: 1ms` is `latency: { all: 1ms }`. */
 export const shorthands = z.registry<{ key: string }>();
 

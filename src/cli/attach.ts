@@ -1,15 +1,19 @@
 /** `blkforge attach`: serve a device and attach it to this machine's kernel, until interrupted. */
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { pino } from "pino";
 import { BlkError, ExitCode } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
+import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
+import { attachUblk, readUblkOptions, type UblkCommandOptions } from "./attach-ublk.js";
 import { formatCounters } from "./counters-table.js";
-import { addDeviceOptions, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
+import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { type Serving, startServing } from "./serving.js";
 
-interface CommandOptions extends DeviceOptions {
+interface CommandOptions extends DeviceOptions, UblkCommandOptions {
+  ublk?: string | boolean;
+  listen: string[];
   nbd: string;
   connections: number;
   blockSize?: number;
@@ -19,6 +23,19 @@ interface CommandOptions extends DeviceOptions {
   deadTimeout: number;
   force?: boolean;
   json?: boolean;
+}
+
+/** A device of this machine's kernel, whichever driver carries it. */
+export interface Attached {
+  /** Such as "/dev/nbd0". */
+  readonly path: string;
+  /** Resolves when somebody else has detached it; rejects when it can be served no longer. */
+  readonly ended: Promise<void>;
+  resize(sizeBytes: number): Promise<void>;
+  /** Resolves to who still holds it. @throws BlkError BLK_E_DEVICE_BUSY: it stays attached */
+  detach(isForced: boolean): Promise<string[]>;
+  /** Lets go of a device that somebody else has detached. */
+  close(): Promise<void>;
 }
 
 /** Block sizes the driver accepts where a page has 4 KiB. */
@@ -31,11 +48,28 @@ const maximumSeconds = 1_000_000;
 export const command = addDeviceOptions(
   new Command("attach")
     .description(
-      "Serve a device and attach it to this machine's kernel as /dev/nbdN. Needs root, and the kernel module nbd.\n\n" +
+      "Serve a device and attach it to this machine's kernel: as /dev/nbdN, or with --ublk as /dev/ublkbN. Needs root,\n" +
+        "and the kernel module nbd or ublk_drv.\n\n" +
         "Prints the device's path, then `ready` when it can be used. SIGINT or SIGTERM detaches it and exits 0, unless\n" +
         "something still holds it: then it says what, and goes on serving; a second one detaches it all the same.",
     )
     .argument("<profile>", "name of a profile (see blkforge profiles), or a YAML file")
+    .option("--ublk [device]", "attach through ublk: /dev/ublkbN, or any free one")
+    .option(
+      "--queues <n>",
+      "ublk: hardware queues, each with a thread; up to the number of CPUs",
+      readCount,
+      1,
+    )
+    .option("--depth <n>", "ublk: requests in flight per queue, up to 4096", readCount, 128)
+    .option("--max-io <size>", "ublk: largest request, 4K to 32M", "512K")
+    .addOption(
+      new Option("--copy <way>", "ublk: who moves the bytes; user: once, by this process; kernel: twice")
+        .choices(["user", "kernel"])
+        .default("user"),
+    )
+    .option("--no-partition-scan", "ublk: do not look for partitions (Linux 7.0)")
+    .option("--listen <uri>", "serve the same device over NBD too; repeat for several", collect, [])
     .option("--nbd <device>", "/dev/nbdN, or auto for any free one", "auto")
     .option(
       "--connections <n>",
@@ -70,6 +104,7 @@ export const command = addDeviceOptions(
 Examples:
   sudo blkforge attach hdd-7200 --size 10G
   sudo blkforge attach fixed --set latency=1ms --nbd /dev/nbd3 --connections 4 --scheduler none
+  sudo blkforge attach hdd-7200 --ublk --queues 4
   sudo blkforge attach instant --size 1G --api unix:/run/blkforge.api   # then: blkforge resize 2G --api ...
 
 docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkforge lab exec needs neither.`,
@@ -77,43 +112,64 @@ docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkf
   .action(attach);
 
 async function attach(profile: string, options: CommandOptions): Promise<void> {
-  const spec = readDeviceSpec(profile, options, []);
-  const attachOptions = readAttachOptions(options, spec.profile);
+  const server = readServerSpec([{ profile, choice: options, listen: options.listen }], options);
+  const [spec] = server.devices;
+  const overUblk = options.ublk === undefined ? null : readUblkOptions(options.ublk, options, spec);
+  const overNbd = readAttachOptions(options, spec.profile);
+  if (overUblk !== null) spec.requestCapacity = 2 * overUblk.queues * overUblk.depth;
   const signals = new Signals();
-  let attachment: KernelAttachment | null = null;
-  const serving = await startServing(spec, options, async (sizeBytes) => attachment?.resize(sizeBytes));
+  let attachment: Attached | null = null;
+  const serving = await startServing(server, {
+    api: options.api,
+    onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+  });
+  const [device] = serving.devices;
   try {
-    const log = pino(
-      { level: options.logLevel, base: { device: spec.name } },
-      pino.destination({ dest: 2, sync: true }),
-    );
-    attachment = await KernelAttachment.create(serving.device.kernelLinks, attachOptions, log);
-    announce(attachment, serving, options);
+    attachment =
+      overUblk === null
+        ? await attachNbd(device, overNbd, options.logLevel)
+        : await attachUblk(device, overUblk);
+    announce(attachment, device, options);
     await serveUntilDetached(attachment, serving, signals, options.force ?? false);
   } finally {
     signals.close();
     await serving.close();
   }
-  if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
+  if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
   process.exitCode = ExitCode.ok;
 }
 
-function announce({ device }: KernelAttachment, serving: Serving, options: CommandOptions): void {
+async function attachNbd(
+  device: DeviceHandle,
+  options: ReturnType<typeof readAttachOptions>,
+  level: string,
+): Promise<Attached> {
+  const { name } = device.description;
+  const log = pino({ level, base: { device: name } }, pino.destination({ dest: 2, sync: true }));
+  return KernelAttachment.create(device.kernelLinks, options, log);
+}
+
+function announce({ path }: Attached, device: DeviceHandle, options: CommandOptions): void {
+  const { uris, ...description } = device.description;
   if (options.json) {
-    const { uris: _, ...description } = serving.device.description;
-    const { connections, api } = options;
-    const more = { connections, ...(api === undefined ? {} : { api }), pid: process.pid };
+    const { connections, queues, depth, api } = options;
+    const more = {
+      ...(options.ublk === undefined ? { connections } : { queues, depth }),
+      ...(uris.length === 0 ? {} : { uris }),
+      ...(api === undefined ? {} : { api }),
+      pid: process.pid,
+    };
     process.stdout.write(
-      `${JSON.stringify({ schemaVersion: 1, ready: true, path: device, ...description, ...more })}\n`,
+      `${JSON.stringify({ schemaVersion: 1, ready: true, path, ...description, ...more })}\n`,
     );
   } else {
-    process.stdout.write(`${device}\nready\n`);
+    process.stdout.write(`${[path, ...uris, "ready"].join("\n")}\n`);
   }
 }
 
 async function serveUntilDetached(
-  attachment: KernelAttachment,
-  { device }: Serving,
+  attachment: Attached,
+  { ended }: Serving,
   signals: Signals,
   isForced: boolean,
 ): Promise<void> {
@@ -122,7 +178,7 @@ async function serveUntilDetached(
       const event = await Promise.race([
         signals.next().then(() => "signal" as const),
         attachment.ended.then(() => "detached" as const),
-        device.ended.then(() => "detached" as const),
+        ended.then(() => "detached" as const),
       ]);
       if (event === "detached") {
         await attachment.close();
@@ -130,7 +186,7 @@ async function serveUntilDetached(
       }
       try {
         const holders = await attachment.detach(isForced || asked > 0);
-        if (holders.length > 0) say(`${attachment.device} is detached, and was still ${holders.join(", ")}`);
+        if (holders.length > 0) say(`${attachment.path} is detached, and was still ${holders.join(", ")}`);
         return;
       } catch (error) {
         if (!(error instanceof BlkError && error.code === "BLK_E_DEVICE_BUSY")) throw error;

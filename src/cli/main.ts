@@ -43,6 +43,10 @@ const commands: Record<string, Entry> = {
     summary: "show what a running device has done, and how late it was",
     load: () => import("./stats.js"),
   },
+  health: {
+    summary: "show a running device's health log, as nvme smart-log does",
+    load: () => import("./health.js"),
+  },
   lab: {
     summary: "run a command in a VM with the device attached to a real kernel",
     load: () => import("./lab.js"),

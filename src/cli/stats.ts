@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { formatDuration, formatSize } from "../base/units.js";
 import type { StatsReport } from "../control/stats-shape.js";
+import { formatModelReport } from "../model/report-text.js";
 import { type ApiOptions, addApiOptions, connect, print } from "./api-options.js";
 import { formatCounters } from "./counters-table.js";
 import { faultTable } from "./fault-text.js";
@@ -30,6 +31,7 @@ function statsText(stats: StatsReport): string {
       `${formatSize(stats.store.allocatedBytes)} allocated`,
     formatCounters(stats, stats.seed).trimEnd(),
   ];
+  if (Object.keys(stats.model).length > 0) lines.push("", formatModelReport(stats.model));
   if (stats.faults.length > 0) lines.push("", faultTable(stats.faults));
   return lines.join("\n");
 }

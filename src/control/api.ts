@@ -7,6 +7,7 @@
  *     GET    /devices/{device}                          one of them
  *     PATCH  /devices/{device}                          makes it larger: {size: "2G"} or bytes
  *     GET    /devices/{device}/stats                    counters, latency, lateness
+ *     GET    /devices/{device}/health                   the device's own health log, if it keeps one
  *     GET    /devices/{device}/faults                   faults that are set, with what they did
  *     POST   /devices/{device}/faults                   sets a fault: {kind, name?, trigger?, options?}
  *     GET    /devices/{device}/faults/{name}            one of them
@@ -68,6 +69,10 @@ export function createApi({ version, devices }: ApiOptions): Hono {
     return context.json({ schemaVersion, device: await deviceOf(context).resize(sizeBytes) });
   });
   app.get("/devices/:device/stats", async (context) => context.json(await deviceOf(context).stats()));
+
+  app.get("/devices/:device/health", async (context) => {
+    return context.json({ schemaVersion, health: await deviceOf(context).health() });
+  });
 
   const faults = "/devices/:device/faults";
   app.get(faults, async (context) => {

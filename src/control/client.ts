@@ -8,9 +8,10 @@
  */
 import { request } from "node:http";
 import { BlkError, type ErrorCode, errorKinds, isSystemError } from "../base/errors.js";
+import type { HealthLog } from "../base/health.js";
 import type { LatencySummary } from "../base/histogram.js";
 import { operations } from "../base/request.js";
-import type { DeviceDescription } from "../device/host.js";
+import type { DeviceDescription } from "../device/spec.js";
 import type { FaultKindReport } from "../fault/kinds.js";
 import type { FaultReport } from "../fault/set.js";
 import { parseApiAddress } from "./address.js";
@@ -72,6 +73,7 @@ export class ControlClient {
       name,
       describe: async () => (await this.call<{ device: DeviceDescription }>("GET", base)).device,
       stats: async () => withNaN(await this.call<StatsReport>("GET", `${base}/stats`)),
+      health: async () => (await this.call<{ health: HealthLog }>("GET", `${base}/health`)).health,
       resize: async (sizeBytes) =>
         (await this.call<{ device: DeviceDescription }>("PATCH", base, { size: sizeBytes })).device,
       faults: {

@@ -4,7 +4,8 @@
  *
  * Every method rejects with a `BlkError` for what a person can put right.
  */
-import type { DeviceDescription } from "../device/host.js";
+import type { HealthLog } from "../base/health.js";
+import type { DeviceDescription } from "../device/spec.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { StatsReport } from "./stats-shape.js";
 
@@ -12,6 +13,8 @@ export interface DeviceControl {
   readonly name: string;
   describe(): Promise<DeviceDescription>;
   stats(): Promise<StatsReport>;
+  /** The log the modelled device keeps of its own health; BLK_E_HEALTH when it keeps none. */
+  health(): Promise<HealthLog>;
   /** Grows the device, in the eyes of a kernel that has attached it as well; answers with what it is now. */
   resize(sizeBytes: number): Promise<DeviceDescription>;
   readonly faults: FaultControl;

@@ -13,6 +13,7 @@ export function deviceControl(
     name,
     describe: async () => device.description,
     stats: async () => ({ schemaVersion, device: name, seed, ...(await device.report()) }),
+    health: () => device.health(),
     resize: async (sizeBytes) => {
       await onResized(await device.resize(sizeBytes));
       return device.description;

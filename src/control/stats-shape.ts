@@ -1,5 +1,5 @@
 /** What `GET /devices/{device}/stats` answers and `blkforge stats --json` prints. */
-import type { DeviceReport } from "../device/host.js";
+import type { DeviceReport } from "../device/spec.js";
 
 /** Version of every JSON answer; it grows when a field changes its meaning or goes. New fields do not count. */
 export const schemaVersion = 1;

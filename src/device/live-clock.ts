@@ -47,6 +47,9 @@ export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
 
   private readonly timer: Pick<NativeClock, "arm" | "close">;
+  /** Power-on, on the clock that `process.hrtime()` reads. */
+  readonly monotonicOriginNs: bigint;
+
   private readonly originSeconds: number;
   private readonly originNs: number;
   /** Arming keeps the thread awake for a while: the answer to a reply is the next request. */
@@ -69,6 +72,7 @@ export class LiveClock implements Clock {
       this.resolutionNs = 1;
       originNs = timer.originNs;
     }
+    this.monotonicOriginNs = originNs;
     this.originSeconds = Number(originNs / BigInt(nsPerSecond));
     this.originNs = Number(originNs % BigInt(nsPerSecond));
   }

@@ -1,8 +1,9 @@
 /**
  * Where the time of each request went, by slot of the request table: typed arrays a model fills as it goes.
  *
- * The six parts add up to the response time (completion minus arrival) when the request completes, and hold until its
- * slot is used again. A model without mechanics leaves seek and rotation at zero.
+ * The parts add up to the response time (completion minus arrival) when the request completes, and hold until its
+ * slot is used again. A model leaves at zero what its
+ * device does not have.
  */
 export class Breakdown {
   /** Waiting for other requests: in front of the device, in its queue, or behind a flush. */
@@ -13,7 +14,9 @@ export class Breakdown {
   readonly seekNs: Float64Array;
   /** Rotational delay, retries included. */
   readonly rotationNs: Float64Array;
-  /** Data under the head and over the interface. */
+  /** Flash cells being sensed, or another medium at work that does not turn. */
+  readonly mediaNs: Float64Array;
+  /** Data under the head or on a channel, and over the interface. */
   readonly transferNs: Float64Array;
   /** Waiting for the cache: room for a write, the drain of a flush, read-ahead on its way. */
   readonly cacheNs: Float64Array;
@@ -23,6 +26,7 @@ export class Breakdown {
     this.overheadNs = new Float64Array(capacity);
     this.seekNs = new Float64Array(capacity);
     this.rotationNs = new Float64Array(capacity);
+    this.mediaNs = new Float64Array(capacity);
     this.transferNs = new Float64Array(capacity);
     this.cacheNs = new Float64Array(capacity);
   }
@@ -32,6 +36,7 @@ export class Breakdown {
     this.overheadNs[slot] = 0;
     this.seekNs[slot] = 0;
     this.rotationNs[slot] = 0;
+    this.mediaNs[slot] = 0;
     this.transferNs[slot] = 0;
     this.cacheNs[slot] = 0;
   }

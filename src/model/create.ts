@@ -5,6 +5,7 @@ import type { Model } from "./model.js";
 import type { ModelSpec } from "./schemas.js";
 import { createFixedModel } from "./simple/fixed.js";
 import { createInstantModel } from "./simple/instant.js";
+import { createSsdModel } from "./ssd/index.js";
 
 export interface CreateModelOptions {
   /** A `Profile`, of which only the model, its parameters and what is named here are used. */
@@ -30,6 +31,14 @@ export function createModel({ profile, requests, seed, sizeBytes }: CreateModelO
         seed,
         hasVolatileCache: profile.hasVolatileCache,
         physicalBlockBytes: profile.physicalBlockBytes,
+      });
+    case "ssd":
+      return createSsdModel({
+        parameters: profile.parameters,
+        sizeBytes,
+        requests,
+        seed,
+        hasVolatileCache: profile.hasVolatileCache,
       });
   }
 }

@@ -8,6 +8,7 @@
  * All times are nanoseconds since power-on, in a float64 (exact to 104 days). A model knows nothing of bytes,
  * transports or faults.
  */
+import type { HealthLog } from "../base/health.js";
 import type { RequestSlot } from "../base/request.js";
 
 /** Receives the completions a model reports, each with its due time. Due times never decrease. */
@@ -18,6 +19,12 @@ export interface CompletionSink {
 export interface Model {
   /** Whether zeroing is always done sooner than writing as many bytes; it is not where this is left out. */
   readonly isZeroFast?: boolean;
+
+  /**
+   * For a model that completes every request a constant time after its arrival, whatever else is going on: that time, by
+   * operation code. Such a model need not even be asked, and others have none.
+   */
+  readonly constantLatenciesNs?: Float64Array;
 
   /**
    * A request reaches the device. `nowNs` never decreases, and the model has been advanced to it before.
@@ -36,4 +43,18 @@ export interface Model {
 
   /** Runs every internal event up to and including `toNs`, in order, at its own instant; reports what completes. */
   advance(toNs: number, done: CompletionSink): void;
+
+  /**
+   * What the device would say of its own health, from what it really did; left out by models of devices that keep no
+   * such log. Asking changes nothing. `nowNs` is not before what the model has been advanced to.
+   */
+  health?(nowNs: number): HealthLog;
+
+  /**
+   * State of the model worth seeing beside the counters (credits left, say): names carry their unit. Asking changes
+   * nothing. `nowNs` is as for `health`.
+   */
+  report?(nowNs: number): ModelReport;
 }
+
+export type ModelReport = Record<string, number>;

@@ -6,11 +6,13 @@
 import type { z } from "zod";
 import { hddSchema } from "./hdd/schema.js";
 import { fixedSchema, instantSchema } from "./simple/schema.js";
+import { ssdSchema } from "./ssd/schema.js";
 
 export const modelSchemas = {
   instant: instantSchema,
   fixed: fixedSchema,
   hdd: hddSchema,
+  ssd: ssdSchema,
 } as const;
 
 export type ModelName = keyof typeof modelSchemas;

@@ -13,6 +13,7 @@ import type { NbdLimits } from "./limits.js";
 import type { NbdLogger } from "./logger.js";
 import { MovedSocket } from "./moved-socket.js";
 import { type Outbox, StreamOutbox } from "./outbox.js";
+import { descriptorOf, takenBytes, type WatchedPeer } from "./peer-watch.js";
 import type { SlotNotes } from "./slot-notes.js";
 import { type TlsSettings, upgradeToTls } from "./tls.js";
 import { Transmission } from "./transmission.js";
@@ -50,18 +51,20 @@ export interface ConnectionOptions {
 /** `RequestTable.queue` has 16 bits. */
 const queueCount = 65536;
 
-export class Connection {
+export class Connection implements WatchedPeer {
   private readonly options: ConnectionOptions;
   /** The client's socket; after STARTTLS the stream that decrypts it. */
   private socket: ByteStream;
   /** The socket, until the addon takes over. */
   private wire: Wire;
+  private moved: MovedSocket | null = null;
   private readonly handshake: Handshake;
   private outbox: Outbox | null = null;
   private transmission: Transmission | null = null;
-  private handshakeDeadline: NodeJS.Timeout | null;
+  private handshakeDeadline: NodeJS.Timeout | null = null;
   private linger: NodeJS.Timeout | null = null;
   private isEnding = false;
+  private isReadingPaused = false;
 
   constructor(options: ConnectionOptions) {
     const { socket, exports, limits, tls } = options;
@@ -73,10 +76,7 @@ export class Connection {
       startTls: () => this.startTls(),
       end: (reason) => this.end(reason),
     });
-    this.handshakeDeadline = setTimeout(() => {
-      this.destroy(`handshake took more than ${limits.handshakeMs} ms`);
-    }, limits.handshakeMs);
-    this.handshakeDeadline.unref();
+    this.startHandshakeDeadline(limits.handshakeMs);
     socket.on("data", this.onData);
     socket.on("end", this.onPeerEnd);
     socket.on("error", this.onError);
@@ -99,15 +99,39 @@ export class Connection {
     return this.transmission?.holdsPayload ?? false;
   }
 
-  /** Grows whenever the client sends or reads something. */
+  get holdsSlots(): boolean {
+    return this.transmission?.holdsSlots ?? false;
+  }
+
+  get waitsForSlot(): boolean {
+    return this.transmission?.waitsForTable ?? false;
+  }
+
+  get target(): BlockTarget | null {
+    return this.handshake.session?.export.target ?? this.options.session?.export.target ?? null;
+  }
+
+  get descriptor(): number {
+    return this.moved?.descriptor ?? descriptorOf(this.options.socket);
+  }
+
+  get isPaused(): boolean {
+    return this.isReadingPaused && !this.isEnding;
+  }
+
   get progress(): number {
-    return this.wire.bytesRead + (this.outbox?.progress ?? 0);
+    const takenByStream = this.moved === null ? takenBytes(this.options.socket) : 0;
+    return this.wire.bytesRead + (this.outbox?.progress ?? 0) + takenByStream;
   }
 
   /** Finishes what is in flight, refuses the rest, then closes. */
   shutDown(): void {
-    if (this.transmission === null) this.end("server is shutting down");
-    else this.transmission.shutDown();
+    if (this.transmission !== null) {
+      this.transmission.shutDown();
+      return;
+    }
+    this.handshake.shutDown();
+    this.startHandshakeDeadline(this.options.limits.lingerMs);
   }
 
   /** Closes at once. */
@@ -171,8 +195,8 @@ export class Connection {
       limits,
       port: {
         receiver: moved,
-        pause: () => void this.wire.pause(),
-        resume: () => void this.wire.resume(),
+        pause: () => this.setReading(false),
+        resume: () => this.setReading(true),
         end: (reason) => this.end(reason),
         abort: (reason) => this.destroy(reason),
       },
@@ -197,7 +221,14 @@ export class Connection {
     socket.off("error", this.onError);
     socket.off("close", this.onClose);
     this.wire = moved;
+    this.moved = moved;
     return moved;
+  }
+
+  private setReading(isReading: boolean): void {
+    this.isReadingPaused = !isReading;
+    if (isReading) this.wire.resume();
+    else this.wire.pause();
   }
 
   /** Sends what is queued, then closes our side, and waits a little for the client to close its own. */
@@ -228,6 +259,14 @@ export class Connection {
     this.options.onClose();
     this.log("connection closed");
   };
+
+  private startHandshakeDeadline(deadlineMs: number): void {
+    this.stopHandshakeDeadline();
+    this.handshakeDeadline = setTimeout(() => {
+      this.destroy(`handshake took more than ${deadlineMs} ms`);
+    }, deadlineMs);
+    this.handshakeDeadline.unref();
+  }
 
   private stopHandshakeDeadline(): void {
     if (this.handshakeDeadline !== null) clearTimeout(this.handshakeDeadline);

@@ -66,11 +66,16 @@ export class GatherOutbox implements Outbox {
   }
 
   canTake(lengthBytes: number): boolean {
-    const waitingBytes = Math.max(this.waitingBytes, this.unsentBytes);
-    return (
-      waitingBytes === 0 ||
-      waitingBytes + this.openBytes + this.insertedBytes + lengthBytes <= this.limitBytes
-    );
+    if (this.fits(lengthBytes)) return true;
+    // What has been gathered may leave room by being sent; if it does not, the socket tells when it has been.
+    this.flush();
+    return this.fits(lengthBytes);
+  }
+
+  private fits(lengthBytes: number): boolean {
+    const gatheredBytes = this.openBytes - this.handedBytes + this.insertedBytes;
+    const queuedBytes = Math.max(this.waitingBytes, this.unsentBytes) + gatheredBytes;
+    return queuedBytes === 0 || queuedBytes + lengthBytes <= this.limitBytes;
   }
 
   reserve(lengthBytes: number): Buffer | null {

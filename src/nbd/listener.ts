@@ -13,9 +13,16 @@ export interface Listener {
 }
 
 /** @throws BlkError BLK_E_LISTEN */
-export async function listenOn(uri: NbdUri, onConnection: (socket: Socket) => void): Promise<Listener> {
+export async function listenOn(
+  uri: NbdUri,
+  keepAliveMs: number,
+  onConnection: (socket: Socket) => void,
+): Promise<Listener> {
   // Half-open: a client may close its side after DISC and still wait for replies.
-  const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, onConnection);
+  const server = createServer(
+    { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs },
+    onConnection,
+  );
   if (uri.transport === "fd") {
     await listenPlainly(server, { fd: uri.fd }, (error) => explainInherited(uri, error));
     return { server, uri: whereItListens(server, uri) };

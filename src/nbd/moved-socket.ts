@@ -9,6 +9,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { getSystemErrorName } from "node:util";
 import { loadNative, type NativeSocketMover, type NativeSparseMemory, SocketEvent } from "../base/native.js";
+import { descriptorOf } from "./peer-watch.js";
 import type { PayloadReceiver } from "./transmission.js";
 
 /** Room for what a client sends at once: 31 writes of 4 KiB. More would leave the processor's second cache for nothing. */
@@ -75,7 +76,7 @@ export class MovedSocket implements PayloadReceiver {
     handlers: MovedSocketHandlers,
   ): MovedSocket | null {
     const { SocketMover } = loadNative();
-    const fd = descriptorOf(stream);
+    const fd = stream instanceof Socket ? descriptorOf(stream) : -1;
     // A client that has not read its handshake yet has bytes waiting within the stream.
     const isQuiet = stream.writableLength === 0 && stream.readableLength === 0;
     if (SocketMover === undefined || fd < 0 || !isQuiet) return null;
@@ -165,11 +166,4 @@ export class MovedSocket implements PayloadReceiver {
     if (this.hasPeerEnded) this.destroy();
     else this.whenShut();
   }
-}
-
-/** Node tells nobody the number of a socket's descriptor, but has had it in this place ever since. */
-function descriptorOf(stream: Duplex): number {
-  if (!(stream instanceof Socket)) return -1;
-  const { _handle: handle } = stream as unknown as { _handle?: { fd?: number } | null };
-  return handle?.fd ?? -1;
 }

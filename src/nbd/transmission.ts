@@ -175,6 +175,16 @@ export class Transmission implements RequestOwner {
     return this.payload !== null || !this.outbox.isEmpty;
   }
 
+  /** Whether requests are complete, but the client does not take their replies. */
+  get holdsSlots(): boolean {
+    return this.firstDone !== noSlot;
+  }
+
+  /** Whether a request of the client waits for a place in the device's table. */
+  get waitsForTable(): boolean {
+    return this.blocked === "table";
+  }
+
   /**
    * Takes a segment; calls `port.pause` when it could not be consumed whole.
    *
@@ -215,6 +225,9 @@ export class Transmission implements RequestOwner {
     this.payload = null;
     this.outbox.discard();
   }
+
+  /** A write without a payload is one that has landed: its bytes have moved. */
+  movePayload(): void {}
 
   onCompletion(slot: RequestSlot): void {
     const { next } = this.options.notes;

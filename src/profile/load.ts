@@ -9,6 +9,7 @@ import { BlkError } from "../base/errors.js";
 import { quote } from "../base/schema.js";
 import { closest } from "../base/suggest.js";
 import { formatSize, parseSize } from "../base/units.js";
+import type { ZoneLayout } from "../base/zone.js";
 import {
   type ModelName,
   type ModelSpec,
@@ -20,6 +21,7 @@ import { invalidProfile, type Origin } from "./issues.js";
 import { type Data, displayPath, type Layer, positionOf, readLayer } from "./layer.js";
 import { commonSchema, isCommonKey, isModelKey } from "./schema.js";
 import { applySetting, merge, parseSettings, type Setting } from "./settings.js";
+import { resolveZones } from "./zoned.js";
 
 /** A device as its profile describes it. Plain data: it may cross to another thread. */
 export type Profile = ProfileProperties & ModelSpec;
@@ -32,6 +34,8 @@ export interface ProfileProperties {
   physicalBlockBytes: number;
   isRotational: boolean;
   hasVolatileCache: boolean;
+  /** Of a host-managed zoned device; null for all others. */
+  zones: ZoneLayout | null;
   /** Absolute path of the profile's own file. */
   source: string;
   /** The profile as one document, in the words of the YAML: extended, with settings and size applied. */
@@ -173,10 +177,13 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     throw invalidProfile([...(common.error?.issues ?? []), ...(parameters.error?.issues ?? [])], origin);
   }
 
-  const { name, description, size, blockSize, rotational, writeCache } = common.data;
+  const { name, description, size, blockSize, rotational, writeCache, zoned } = common.data;
   const source = layers[0].path;
   const ownName = name ?? basename(source, extname(source));
   checkSize(size, blockSize.logical);
+  const zones =
+    zoned === undefined ? null : resolveZones(zoned, { sizeBytes: size, blockBytes: blockSize.logical });
+  if (zones !== null && zones.issues.length > 0) throw invalidProfile(zones.issues, origin);
   return {
     name: ownName,
     description,
@@ -185,6 +192,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     physicalBlockBytes: blockSize.physical ?? blockSize.logical,
     isRotational: rotational ?? rotationalModels.has(model),
     hasVolatileCache: writeCache,
+    zones: zones?.layout ?? null,
     source,
     document: { name: ownName, ...data },
     ...({ model, parameters: parameters.data } as ModelSpec),

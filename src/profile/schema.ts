@@ -6,6 +6,7 @@ import { z } from "zod";
 import { byteSize, quote, withShorthand } from "../base/schema.js";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
 import { keysOf } from "./schema-walk.js";
+import { zonedSchema } from "./zoned.js";
 
 /**
  * Linux addresses blocks in sectors of 512 bytes; 64K is the largest minimum block NBD may advertise (proto.md, "Block
@@ -55,6 +56,9 @@ export const commonSchema = z.strictObject({
     .boolean()
     .describe("Whether writes are acknowledged before they are durable, so that flush and FUA matter")
     .default(false),
+  zoned: zonedSchema
+    .describe("Divides the device into zones that the host must write in order: SMR, ZNS")
+    .optional(),
   sources: z.unknown().describe("Where the numbers come from, for the reader").optional(),
   acceptance: z.unknown().describe("Published figures the device is to be held against").optional(),
 });

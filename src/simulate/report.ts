@@ -5,6 +5,8 @@ import type { Histogram, LatencySummary } from "../base/histogram.js";
 import { type Operation, operations } from "../base/request.js";
 import { renderHistograms } from "../base/text-histogram.js";
 import { formatDuration } from "../base/units.js";
+import type { ModelReport } from "../model/model.js";
+import { formatModelReport } from "../model/report-text.js";
 import type { ComparisonReport } from "./comparison.js";
 import { type GroupStats, type OperationStats, type RunStats, type TimePart, timeParts } from "./stats.js";
 
@@ -50,6 +52,8 @@ export interface SimulationReport {
   jobs: GroupReport[];
   /** For recordings: how the replay compares. */
   replay?: ComparisonReport;
+  /** What the model tells of its state at the end, such as the credits left; absent for most. */
+  model?: ModelReport;
   notes: string[];
 }
 
@@ -58,10 +62,11 @@ export type ReportContext = Pick<SimulationReport, "device" | "seed" | "input" |
   endNs: number;
   measured?: readonly Histogram[] | undefined;
   replay?: ComparisonReport | undefined;
+  model?: ModelReport | undefined;
 };
 
 export function buildReport(stats: RunStats, context: ReportContext): SimulationReport {
-  const { device, seed, input, notes, groups, endNs, measured, replay } = context;
+  const { device, seed, input, notes, groups, endNs, measured, replay, model } = context;
   const { elapsedNs } = stats;
   const count = stats.total.operations.reduce((sum, { latency }) => sum + latency.count, 0);
   const bytes = stats.total.operations.reduce((sum, operation) => sum + operation.bytes, 0);
@@ -84,6 +89,7 @@ export function buildReport(stats: RunStats, context: ReportContext): Simulation
       operations: reportOperations(group, group.lastNs - group.firstNs, stats.hasBreakdown),
     })),
     ...(replay === undefined ? {} : { replay }),
+    ...(model === undefined ? {} : { model }),
     notes,
   };
 }
@@ -163,6 +169,7 @@ export function formatReport(
   lines.push("", ...formatOperations(report.operations));
   for (const job of report.jobs) lines.push("", `job ${job.name}`, ...formatOperations(job.operations));
   lines.push(...formatParts(report.operations));
+  if (report.model !== undefined) lines.push("", "the device at the end", formatModelReport(report.model));
   for (const [op, name] of operations.entries()) {
     const { latency } = stats.total.operations[op];
     if (latency.count === 0) continue;
@@ -222,11 +229,15 @@ function latencyCells(latency: LatencySummary): string[] {
 /** Where the time went, as means per request. */
 function formatParts(reports: Partial<Record<Operation, OperationReport>>): string[] {
   const rows: string[][] = [];
+  // What the device does not have is not shown.
+  const parts = timeParts.filter((part) =>
+    operations.some((name) => (reports[name]?.meanPartsNs?.[part] ?? 0) > 0),
+  );
   for (const name of operations) {
     const report = reports[name];
     if (report?.meanPartsNs === undefined) continue;
     const { meanPartsNs, latency } = report;
-    const cells = timeParts.map((part) => {
+    const cells = parts.map((part) => {
       const share = latency.meanNs === 0 ? 0 : (meanPartsNs[part] / latency.meanNs) * 100;
       return `${formatDuration(meanPartsNs[part])} (${share.toFixed(0)} %)`;
     });
@@ -234,7 +245,7 @@ function formatParts(reports: Partial<Record<Operation, OperationReport>>): stri
   }
   return rows.length === 0
     ? []
-    : ["", "where the time went, on average", ...table([["", ...timeParts], ...rows])];
+    : ["", "where the time went, on average", ...table([["", ...parts], ...rows])];
 }
 
 /** Columns of text, the first to the left, the others to the right. */

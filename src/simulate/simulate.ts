@@ -103,6 +103,7 @@ export function simulate(options: SimulateOptions): Simulation {
     endNs,
     measured,
     replay: comparison?.report(),
+    model: model.report?.(endNs),
     notes,
   });
   return { report, stats, measured };

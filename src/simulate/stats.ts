@@ -10,7 +10,7 @@ import type { Breakdown } from "../model/breakdown.js";
 import type { RequestSource } from "../workload/source.js";
 
 /** The parts of a request's time, in the order a request passes them. */
-export const timeParts = ["queue", "overhead", "cache", "seek", "rotation", "transfer"] as const;
+export const timeParts = ["queue", "overhead", "cache", "seek", "rotation", "media", "transfer"] as const;
 
 const queuePart = timeParts.indexOf("queue");
 
@@ -64,6 +64,7 @@ export class RunStats {
             breakdown.cacheNs,
             breakdown.seekNs,
             breakdown.rotationNs,
+            breakdown.mediaNs,
             breakdown.transferNs,
           ];
     this.fromNs = Math.min(...source.groups.map((_, group) => source.measureFromNs(group)));

@@ -10,7 +10,7 @@ import { BlkError } from "../base/errors.js";
 import { loadNative, type NativeSparseMemory } from "../base/native.js";
 import { Status } from "../base/status.js";
 import { formatSize } from "../base/units.js";
-import type { Extent, Store } from "./store.js";
+import type { Extent, NativeBytes, Store } from "./store.js";
 
 export interface MemoryStoreOptions {
   sizeBytes: number;
@@ -21,15 +21,15 @@ export interface MemoryStoreOptions {
 export class MemoryStore implements Store {
   sizeBytes: number;
   readonly isVolatile = true;
-  readonly nativeMemory: NativeSparseMemory;
 
+  private readonly memory: NativeSparseMemory;
   private readonly limitBytes: number;
 
   /** @throws BlkError BLK_E_MEMORY when the system refuses the address space. */
   constructor({ sizeBytes, limitBytes = Number.POSITIVE_INFINITY }: MemoryStoreOptions) {
     this.sizeBytes = sizeBytes;
     this.limitBytes = limitBytes;
-    this.nativeMemory = mapMemory(sizeBytes);
+    this.memory = mapMemory(sizeBytes);
   }
 
   /** Writes that land at the same time may together pass the limit, by what was under way when it was reached. */
@@ -38,28 +38,28 @@ export class MemoryStore implements Store {
   }
 
   read(offsetBytes: number, target: Uint8Array): Status {
-    this.nativeMemory.read(offsetBytes, target);
+    this.memory.read(offsetBytes, target);
     return Status.ok;
   }
 
   write(offsetBytes: number, source: Uint8Array): Status {
     if (!this.hasRoomFor(offsetBytes, source.length)) return Status.nospc;
-    this.nativeMemory.write(offsetBytes, source);
+    this.memory.write(offsetBytes, source);
     return Status.ok;
   }
 
   zero(offsetBytes: number, lengthBytes: number, keepAllocated: boolean): Status {
     if (keepAllocated) {
       if (!this.hasRoomFor(offsetBytes, lengthBytes)) return Status.nospc;
-      this.nativeMemory.reserve(offsetBytes, lengthBytes);
+      this.memory.reserve(offsetBytes, lengthBytes);
     } else {
-      this.nativeMemory.discard(offsetBytes, lengthBytes);
+      this.memory.discard(offsetBytes, lengthBytes);
     }
     return Status.ok;
   }
 
   trim(offsetBytes: number, lengthBytes: number): Status {
-    this.nativeMemory.discard(offsetBytes, lengthBytes);
+    this.memory.discard(offsetBytes, lengthBytes);
     return Status.ok;
   }
 
@@ -68,34 +68,38 @@ export class MemoryStore implements Store {
   }
 
   grow(sizeBytes: number): void {
-    const errno = this.nativeMemory.grow(sizeBytes);
+    const errno = this.memory.grow(sizeBytes);
     if (errno !== 0) throw outOfAddressSpace(sizeBytes, new Error(getSystemErrorName(-errno)));
     this.sizeBytes = sizeBytes;
   }
 
+  get nativeBytes(): NativeBytes {
+    return { memory: this.memory, limitBytes: this.limitBytes };
+  }
+
   allocatedBytes(): number {
-    return this.nativeMemory.allocatedBytes();
+    return this.memory.allocatedBytes();
   }
 
   /** The range as alternating runs of held pages and holes, in order and without gaps. */
   *extents(offsetBytes: number, lengthBytes: number): Generator<Extent> {
     const endBytes = offsetBytes + lengthBytes;
     for (let from = offsetBytes; from < endBytes; ) {
-      const to = this.nativeMemory.extentEnd(from, endBytes);
-      yield { offsetBytes: from, lengthBytes: to - from, isAllocated: this.nativeMemory.isAllocated(from) };
+      const to = this.memory.extentEnd(from, endBytes);
+      yield { offsetBytes: from, lengthBytes: to - from, isAllocated: this.memory.isAllocated(from) };
       from = to;
     }
   }
 
   close(): void {
-    this.nativeMemory.close();
+    this.memory.close();
   }
 
   private hasRoomFor(offsetBytes: number, lengthBytes: number): boolean {
     if (this.limitBytes === Number.POSITIVE_INFINITY) return true;
-    const newBytes = this.nativeMemory.holeBytes(offsetBytes, lengthBytes);
+    const newBytes = this.memory.holeBytes(offsetBytes, lengthBytes);
     // What overwrites held pages always fits, even when the limit is used up.
-    return newBytes === 0 || this.nativeMemory.allocatedBytes() + newBytes <= this.limitBytes;
+    return newBytes === 0 || this.memory.allocatedBytes() + newBytes <= this.limitBytes;
   }
 }
 

@@ -11,13 +11,13 @@ import type { Status } from "../base/status.js";
 
 export type { Extent } from "../base/extent.js";
 
+/** What a store is made of, for native threads to read and write beside it. */
+export type NativeBytes = { memory: NativeSparseMemory; limitBytes: number } | { fd: number };
+
 export interface Store {
   readonly sizeBytes: number;
 
-  /** The bytes themselves, where `read` does no more than copy them out of memory of the addon's. */
-  readonly nativeMemory?: NativeSparseMemory;
-
-  /** Whether a write to this range may be put straight into `nativeMemory`, bit by bit. */
+  /** Whether a write to this range may be put straight into `nativeBytes`, bit by bit. */
   canLand?(offsetBytes: number, lengthBytes: number): boolean;
 
   /** Fills `target` with the bytes at `offsetBytes`; what was never written reads as zero. */
@@ -50,6 +50,9 @@ export interface Store {
 
   /** Bytes actually held: what a sparse device costs. */
   allocatedBytes(): number;
+
+  /** The bytes, for threads that move them by themselves (ublk). Memory, or a descriptor that stays the store's. */
+  readonly nativeBytes: NativeBytes;
 
   /** Releases everything. The store must not be used afterwards. */
   close(): void;

@@ -88,7 +88,8 @@ describe("fault add brings arguments into the shape of a fault", () => {
     expect(await run("fault add error status=nospc --ops flush --nth 3")).toBe(
       "error-1: error status=nospc on flush, nth 3 (armed, seed 42)\n" +
         "host sees over the kernel's NBD client: EIO\n" +
-        "host sees with an NBD client in user space: ENOSPC\n",
+        "host sees with an NBD client in user space: ENOSPC\n" +
+        "host sees over ublk: ENOSPC\n",
     );
   });
 });

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { operations } from "../../src/base/request.js";
 import { createApi } from "../../src/control/api.js";
-import { type FakeDevice, fakeDevice } from "./support.js";
+import { type FakeDevice, fakeDevice, healthLog } from "./support.js";
 
 let device: FakeDevice;
 let api: ReturnType<typeof createApi>;
@@ -36,7 +37,7 @@ describe("reading", () => {
       }),
       expect.objectContaining({
         name: "delay",
-        ops: ["read", "write", "flush", "trim", "zeroes"],
+        ops: [...operations],
         options: expect.objectContaining({
           properties: expect.objectContaining({ median: expect.anything() }),
         }),
@@ -62,6 +63,22 @@ describe("reading", () => {
         flush: { count: 0, latency: { p99Ns: null } },
       },
     });
+  });
+});
+
+describe("health", () => {
+  test("GET health answers with the log of a device that keeps one", async () => {
+    api = createApi({ version: "1.2.3", devices: [fakeDevice("disk", healthLog).control] });
+    expect(await ask("GET", "/devices/disk/health")).toEqual({
+      status: 200,
+      json: { schemaVersion: 1, health: healthLog },
+    });
+  });
+
+  test("GET health of any other says that there is none", async () => {
+    const { status, json } = await ask("GET", "/devices/disk/health");
+    expect(status).toBe(404);
+    expect(json.code).toBe("BLK_E_HEALTH");
   });
 });
 
@@ -99,7 +116,7 @@ describe("faults", () => {
     expect(status).toBe(201);
     expect(json.fault).toMatchObject({
       name: "error-1",
-      hostView: { "nbd-kernel": "EIO", "nbd-user": "ENOSPC" },
+      hostView: { "nbd-kernel": "EIO", "nbd-user": "ENOSPC", ublk: "ENOSPC" },
     });
     expect((await ask("GET", `${faults}/error-1`)).json).toEqual(json);
     expect((await ask("GET", faults)).json).toEqual({ schemaVersion: 1, faults: [json.fault] });

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BlkError } from "../../src/base/errors.js";
+import { Op, operations } from "../../src/base/request.js";
 import { loadProfile, type Profile, profileNames } from "../../src/profile/load.js";
 
 let folder: string;
@@ -20,9 +21,10 @@ function file(name: string, text: string): string {
   return path;
 }
 
+/** Of the operations every device has. */
 function latencies(profile: Profile): number[] {
   if (profile.model !== "fixed") throw new Error(`${profile.name} is not of model fixed`);
-  return profile.parameters.latency;
+  return profile.parameters.latency.slice(0, Op.append);
 }
 
 /** The error `load` ends in, as a person sees it, the test's folder cut off. */
@@ -61,7 +63,8 @@ describe("a profile", () => {
       physicalBlockBytes: 4096,
       isRotational: false,
       hasVolatileCache: false,
-      parameters: { latency: [1e6, 1e6, 1e6, 1e6, 1e6] },
+      parameters: { latency: operations.map(() => 1e6) },
+      zones: null,
     });
   });
 

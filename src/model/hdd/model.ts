@@ -8,7 +8,7 @@
  *
  * Beyond what DiskSim 4 models it has drive-managed shingling, two actuators, power states and a large write cache;
  * it leaves out buses with several devices and the host's own queue. A FLUSH on SATA is a barrier: commands before it
- * finish first, commands after it wait. TRIM costs only its overhead; write-zeroes is a write without data transfer.
+ * finish first, commands after it wait. TRIM and zone management cost only their overhead; write-zeroes is a write without data transfer.
  */
 import { assert } from "../../base/assert.js";
 import { Random } from "../../base/random.js";
@@ -16,13 +16,13 @@ import { Flag, Op, type RequestSlot, type RequestTable } from "../../base/reques
 import { Breakdown } from "../breakdown.js";
 import { EventHeap } from "../event-heap.js";
 import type { CompletionSink, Model } from "../model.js";
+import { Ring } from "../ring.js";
 import { Arm, type HddCounters, type Shared, Work } from "./arm.js";
 import { createGeometry, sectorBytes } from "./geometry.js";
 import { Mechanics } from "./mechanics.js";
 import { Targets } from "./media-queue.js";
 import { Power } from "./power.js";
 import { noSegment, ReadCache } from "./read-cache.js";
-import { Ring } from "./ring.js";
 import type { HddParameters } from "./schema.js";
 import { seekTable } from "./seek-curve.js";
 import { Smr } from "./smr.js";
@@ -263,7 +263,7 @@ export class HddModel implements Model {
   private overheadOf(slot: RequestSlot): number {
     const { overhead } = this.parameters;
     const op = this.requests.op[slot];
-    if (op === Op.flush || op === Op.trim) return overhead.other;
+    if (op === Op.flush || op === Op.trim || op >= Op.zoneOpen) return overhead.other;
     const block = this.targets.block[slot];
     const end = this.targets.end[slot];
     const afterWrite = this.previousWasWrite;
@@ -299,17 +299,19 @@ export class HddModel implements Model {
         this.serveRead(slot, nowNs);
         break;
       case Op.write:
+      case Op.append:
         this.serveWrite(slot, nowNs);
         break;
       case Op.flush:
         this.serveFlush(slot, nowNs);
         break;
-      case Op.trim:
-        this.completeAt(slot, nowNs);
-        break;
-      default:
+      case Op.zeroes:
         // Zeroes are written without data from the host; the cache would only be filled in vain.
         this.queueForMedia(slot, nowNs);
+        break;
+      default:
+        // Trims and the management of zones change tables, not the medium.
+        this.completeAt(slot, nowNs);
     }
   }
 

@@ -6,22 +6,10 @@
  * src/modules/disk.modspec), spelled out; defaults describe a plain modern drive.
  */
 import { z } from "zod";
-import { byteSize, duration, quote } from "../../base/schema.js";
+import { byteSize, duration, byteRate as rate } from "../../base/schema.js";
 
 const count = z.int().nonnegative();
 const ratio = z.number().min(0).max(1);
-
-const rateFactors: Record<string, number> = { kB: 1e3, MB: 1e6, GB: 1e9, MiB: 2 ** 20, GiB: 2 ** 30 };
-
-/** A data rate, `"210MB/s"` (10^6 bytes) or `"1.2MiB/s"`; becomes bytes per second. */
-const rate = z
-  .string()
-  .regex(/^\d+(\.\d+)?(kB|MB|GB|MiB|GiB)\/s$/, {
-    error: ({ input }) => `${quote(input)} is not a rate; write 210MB/s, 1.2GB/s or 180MiB/s`,
-    abort: true,
-  })
-  .refine((written) => Number.parseFloat(written) > 0, { error: "a rate of zero never finishes anything" })
-  .transform((written) => Number.parseFloat(written) * rateFactors[/[a-zA-Z]+/.exec(written)![0]]);
 
 const positiveDuration = duration.refine((ns) => ns > 0, { error: "must be longer than 0" });
 

@@ -13,6 +13,12 @@ export class Ring {
     return this.slots[this.head];
   }
 
+  /** The slot with `index` others before it. */
+  at(index: number): number {
+    const place = this.head + index;
+    return this.slots[place >= this.capacity ? place - this.capacity : place];
+  }
+
   push(slot: number): void {
     let tail = this.head + this.length++;
     if (tail >= this.capacity) tail -= this.capacity;

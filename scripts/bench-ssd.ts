@@ -1,0 +1,134 @@
+/**
+ * `npm run bench:ssd`: speed and memory of the solid-state model, in closed loop: 4 KiB random writes in steady-state
+ * garbage collection, and random reads of the same drive.
+ *
+ * A million requests each for the time (after a warm-up, so that the compiler has settled), then more for the heap: the
+ * difference of two measurements after garbage collection is what was kept. `--json` prints one object, `--check` fails
+ * when requests are simulated more slowly than promised, the heap has grown by a megabyte or more, or the mapping
+ * takes over 8 bytes per 4 KiB of the device. Times are CPU time of this machine; other load on it counts.
+ */
+import { parseArgs } from "node:util";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { ExitCode } from "../src/base/errors.js";
+import { Random } from "../src/base/random.js";
+import { Op, RequestTable } from "../src/base/request.js";
+import { parseSize } from "../src/base/units.js";
+import { createSsdModel } from "../src/model/ssd/index.js";
+import { loadProfile } from "../src/profile/load.js";
+
+const queueDepth = 32;
+const blockBytes = 4096;
+const heapLimitBytes = 2 ** 20;
+const leastPerSecond = { write: 500_000, read: 1_000_000 };
+const mostBytesPerUnit = 8;
+
+const { values: options } = parseArgs({
+  options: {
+    json: { type: "boolean", default: false },
+    check: { type: "boolean", default: false },
+    profile: { type: "string", default: "nvme" },
+    size: { type: "string", default: "64G" },
+  },
+});
+
+const profile = loadProfile(options.profile, {
+  size: options.size,
+  settings: ["precondition.state=random"],
+});
+if (profile.model !== "ssd") throw new Error(`${options.profile} is not a solid-state drive`);
+const sizeBytes = parseSize(options.size);
+const requests = new RequestTable(queueDepth);
+const model = createSsdModel({ parameters: profile.parameters, sizeBytes, requests, seed: 1 });
+const random = new Random(1, "bench");
+
+let completions = 0;
+let op: number = Op.write;
+const sink = {
+  complete(slot: number, dueNs: number) {
+    completions++;
+    submit(slot, dueNs);
+  },
+};
+
+function submit(slot: number, nowNs: number): void {
+  requests.op[slot] = op;
+  requests.offsetBytes[slot] = random.nextInteger(sizeBytes / blockBytes) * blockBytes;
+  requests.lengthBytes[slot] = blockBytes;
+  requests.arrivalNs[slot] = nowNs;
+  model.arrive(slot, nowNs);
+}
+
+/** CPU seconds for so many requests. */
+function measure(count: number): number {
+  const before = process.cpuUsage();
+  const end = completions + count;
+  while (completions < end) model.advance(model.nextEventNs(), sink);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e6;
+}
+
+setFlagsFromString("--expose-gc");
+const collectGarbage = runInNewContext("gc") as () => void;
+
+for (let i = 0; i < queueDepth; i++) submit(requests.acquire(), 0);
+measure(2_000_000);
+const before = { ...model.counters };
+const writeSeconds = measure(1_000_000);
+const { programmed, copied } = model.counters;
+const amplification = 1 + (copied - before.copied) / (programmed - before.programmed);
+op = Op.read;
+measure(200_000);
+const readSeconds = measure(1_000_000);
+op = Op.write;
+measure(100_000);
+collectGarbage();
+const heapBefore = process.memoryUsage().heapUsed;
+measure(2_000_000);
+op = Op.read;
+measure(2_000_000);
+collectGarbage();
+const heapGrowthBytes = process.memoryUsage().heapUsed - heapBefore;
+
+const result = {
+  schemaVersion: 1,
+  profile: profile.name,
+  sizeBytes,
+  queueDepth,
+  writesPerSecond: 1e6 / writeSeconds,
+  writeAmplification: amplification,
+  readsPerSecond: 1e6 / readSeconds,
+  heapGrowthBytes,
+  mappingBytesPerUnit: model.mapping.bytesPerUnit,
+};
+if (options.json) {
+  console.log(JSON.stringify(result));
+} else {
+  console.log(`${profile.name}, ${options.size}, random 4 KiB, queue depth ${queueDepth}`);
+  console.log(
+    `writes in steady state  ${Math.round(result.writesPerSecond)} a second of CPU (write amplification ${amplification.toFixed(2)})`,
+  );
+  console.log(`reads                   ${Math.round(result.readsPerSecond)} a second of CPU`);
+  console.log(
+    `heap                    grown by ${(heapGrowthBytes / 1024).toFixed(0)} KiB over 4 million requests`,
+  );
+  console.log(
+    `mapping                 ${result.mappingBytesPerUnit.toFixed(2)} bytes per 4 KiB of the device`,
+  );
+}
+if (options.check) {
+  const failures = [
+    ...(result.writesPerSecond < leastPerSecond.write
+      ? [`fewer than ${leastPerSecond.write} writes a second`]
+      : []),
+    ...(result.readsPerSecond < leastPerSecond.read
+      ? [`fewer than ${leastPerSecond.read} reads a second`]
+      : []),
+    ...(heapGrowthBytes >= heapLimitBytes ? ["the heap has grown: something allocates per request"] : []),
+    ...(result.mappingBytesPerUnit > mostBytesPerUnit
+      ? [`the mapping takes over ${mostBytesPerUnit} bytes`]
+      : []),
+  ];
+  for (const failure of failures) console.error(`bench-ssd: ${failure}`);
+  if (failures.length > 0) process.exitCode = ExitCode.checkFailed;
+}

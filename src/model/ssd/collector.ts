@@ -1,0 +1,257 @@
+/**
+ * Garbage collection as a process: chooses a superblock, reads what is still valid in it stripe by stripe, places the
+ * copies, and erases it on all dies. It runs beside the host's commands and competes with them for dies and channels.
+ *
+ * Above `background` free superblocks it sleeps. Below, it is paced: each unit the host writes allows so many copies that
+ * free space stays level, a little more the less is left. Below `forced`, and in idle time, it goes as fast as it can.
+ * Reads are issued until as many copies are on their way as two program units per die hold.
+ *
+ * Once all copies of a superblock are read it is erased, although the last of them may still wait in the controller
+ * for their program unit to fill. A drive without protection against power loss would have to fill it up first.
+ */
+import { assert } from "../../base/assert.js";
+import type { SsdCounters } from "./counters.js";
+import { type Flash, Work } from "./flash.js";
+import type { Frontiers } from "./frontiers.js";
+import { type Geometry, unitBytes } from "./geometry.js";
+import { type Mapping, nowhere } from "./mapping.js";
+import type { SsdObserver } from "./observer.js";
+import type { PageTimes } from "./page-times.js";
+import type { SsdParameters } from "./schema.js";
+import { none, State, type Superblocks } from "./superblocks.js";
+import type { Victims } from "./victims.js";
+
+/** Superblocks being erased at once, at most. */
+export const mostErasing = 4;
+
+/**
+ * How many stripes it looks at in one go, and how long the controller needs to look through so many entries of its map:
+ * of the order of 100 ns each (unverified). In live time the bound keeps other requests from waiting for the look-up.
+ */
+const stripesAtOnce = 128;
+const scanNs = 10_000;
+
+export interface CollectorOptions {
+  parameters: SsdParameters;
+  geometry: Geometry;
+  superblocks: Superblocks;
+  mapping: Mapping;
+  frontiers: Frontiers;
+  flash: Flash;
+  victims: Victims;
+  pageTimes: PageTimes;
+  counters: SsdCounters;
+  observer: SsdObserver | null;
+  operations: number;
+}
+
+export class Collector {
+  /** Set while the drive has had nothing to do for long enough. */
+  isIdleTime = false;
+  /** When it wants to be called again, beside after every change; the caller sets it back to Infinity. */
+  continueAtNs = Number.POSITIVE_INFINITY;
+  /** Superblocks being copied or erased. */
+  private inWork = 0;
+  private erasing = 0;
+  private victim = none;
+  private cursor = 0;
+  /** Copies the host's writes have allowed and that are not yet made. */
+  private tokens = 0;
+  private tokensPerUnit = 0;
+  private reading = 0;
+  private readonly readsOf: Int32Array;
+  private readonly erasesLeft: Int32Array;
+  private readonly sinceNs: Float64Array;
+  /** Units of each copy read, by operation. */
+  private readonly unitsOfOp: Uint32Array;
+  private readonly placesOfOp: Uint8Array;
+  private readonly mostCopies: number;
+
+  private readonly gc: SsdParameters["gc"];
+  private readonly eraseNs: number;
+  private readonly geometry: Geometry;
+  private readonly superblocks: Superblocks;
+  private readonly mapping: Mapping;
+  private readonly frontiers: Frontiers;
+  private readonly flash: Flash;
+  private readonly victims: Victims;
+  private readonly pageTimes: PageTimes;
+  private readonly counters: SsdCounters;
+  private readonly observer: SsdObserver | null;
+
+  constructor(options: CollectorOptions) {
+    const { parameters, geometry } = options;
+    this.gc = parameters.gc;
+    this.eraseNs = parameters.flash.erase;
+    this.geometry = geometry;
+    this.superblocks = options.superblocks;
+    this.mapping = options.mapping;
+    this.frontiers = options.frontiers;
+    this.flash = options.flash;
+    this.victims = options.victims;
+    this.pageTimes = options.pageTimes;
+    this.counters = options.counters;
+    this.observer = options.observer;
+    this.readsOf = new Int32Array(geometry.superblocks);
+    this.erasesLeft = new Int32Array(geometry.superblocks);
+    this.sinceNs = new Float64Array(geometry.superblocks);
+    this.unitsOfOp = new Uint32Array(options.operations * geometry.stripeUnits);
+    this.placesOfOp = new Uint8Array(options.operations * geometry.stripeUnits);
+    this.mostCopies = Collector.mostCopies(geometry);
+  }
+
+  /** Units on their way at once. */
+  static mostCopies({ dies, programUnits }: Geometry): number {
+    return 2 * dies * programUnits;
+  }
+
+  /** Operations it can have under way. */
+  static mostOperations(geometry: Geometry): number {
+    // A copy read holds one unit or more; erases are of whole superblocks.
+    return Collector.mostCopies(geometry) + (mostErasing + 1) * geometry.dies;
+  }
+
+  /** Whether the host may place another unit without taking from collection what it needs to go on. */
+  hostMayPlace(stream: number): boolean {
+    const { frontiers, superblocks, geometry } = this;
+    if (!frontiers.isShared) return frontiers.roomIn(stream) > 0 || superblocks.freeCount >= 2;
+    const room = frontiers.roomIn(stream) + superblocks.freeCount * geometry.superblockUnits;
+    return room - this.copiesLeft() > geometry.superblockUnits;
+  }
+
+  /** The host has written a unit: allows copies. */
+  allow(): void {
+    this.tokens = Math.min(this.tokens + this.tokensPerUnit, this.mostCopies);
+  }
+
+  /** Does what can be done now. */
+  pump(nowNs: number): void {
+    for (;;) {
+      if (this.victim === none && !this.begin(nowNs)) return;
+      if (!this.copyOn(nowNs)) return;
+    }
+  }
+
+  /** A stripe of a superblock has been read. */
+  copyRead(op: number, nowNs: number): void {
+    const { flash, mapping, frontiers, counters, unitsOfOp, placesOfOp } = this;
+    const superblock = flash.owner[op];
+    const first = op * this.geometry.stripeUnits;
+    const units = flash.amount[op];
+    const stream = frontiers.copyStream(superblock);
+    for (let i = 0; i < units; i++) {
+      const unit = unitsOfOp[first + i];
+      // What the host has overwritten meanwhile needs no copy.
+      const address = flash.address[op] + placesOfOp[first + i];
+      if (mapping.locate(unit) !== address) continue;
+      frontiers.put(stream, unit, address, false, nowNs);
+      counters.copied++;
+    }
+    this.reading -= units;
+    if (--this.readsOf[superblock] === 0 && superblock !== this.victim) this.erase(superblock, nowNs);
+  }
+
+  /** A die has erased its share of a superblock. */
+  erased(op: number, nowNs: number): void {
+    const superblock = this.flash.owner[op];
+    if (--this.erasesLeft[superblock] > 0) return;
+    this.mapping.forget(superblock);
+    this.superblocks.release(superblock);
+    this.counters.erased++;
+    this.erasing--;
+    this.inWork--;
+    this.observer?.span("gc", 0, `collect ${superblock}`, this.sinceNs[superblock], nowNs);
+    this.observer?.level("free superblocks", nowNs, this.superblocks.freeCount);
+  }
+
+  private get isUrgent(): boolean {
+    return this.isIdleTime || this.superblocks.freeCount <= this.gc.forced;
+  }
+
+  private copiesLeft(): number {
+    return this.victim === none ? this.reading : this.superblocks.valid[this.victim] + this.reading;
+  }
+
+  /** Chooses the next superblock, if one is wanted. */
+  private begin(nowNs: number): boolean {
+    const { superblocks, frontiers, gc, geometry } = this;
+    const wanted = this.isIdleTime ? Math.max(gc.background, gc.idleTarget) : gc.background;
+    if (superblocks.freeCount + this.inWork >= wanted || this.erasing >= mostErasing) return false;
+    const superblock = this.victims.choose(frontiers.placed);
+    if (superblock === none) return false;
+    const valid = superblocks.valid[superblock];
+    const room =
+      frontiers.roomIn(frontiers.copyStream(superblock)) + superblocks.freeCount * geometry.superblockUnits;
+    if (valid + this.reading > room) return false;
+    superblocks.state[superblock] = State.collecting;
+    frontiers.noteLifetime(superblock);
+    this.inWork++;
+    this.counters.collected++;
+    this.victim = superblock;
+    this.cursor = 0;
+    this.sinceNs[superblock] = nowNs;
+    const { pacing } = gc;
+    if (pacing === "auto") {
+      const level = valid / (geometry.superblockUnits - valid);
+      const lack = (gc.background - superblocks.freeCount) / (gc.background - gc.forced);
+      this.tokensPerUnit = level * (0.75 + 0.5 * lack) + 0.01;
+    } else {
+      this.tokensPerUnit = pacing === 0 ? Number.POSITIVE_INFINITY : pacing;
+    }
+    if (this.tokensPerUnit === Number.POSITIVE_INFINITY) this.tokens = this.mostCopies;
+    return true;
+  }
+
+  /** Issues reads of the superblock under collection; false when it must wait. */
+  private copyOn(nowNs: number): boolean {
+    const { geometry, superblocks, mapping, flash, unitsOfOp, placesOfOp, victim } = this;
+    const { stripeUnits } = geometry;
+    const firstAddress = victim * geometry.superblockUnits;
+    let stripes = 0;
+    while (this.cursor < geometry.superblockUnits && superblocks.valid[victim] > 0) {
+      if (this.reading + this.frontiers.copiesPending >= this.mostCopies) return false;
+      if (this.tokens <= 0 && !this.isUrgent) return false;
+      if (stripes++ === stripesAtOnce) {
+        this.continueAtNs = nowNs + scanNs;
+        return false;
+      }
+      const address = firstAddress + this.cursor;
+      this.cursor += stripeUnits;
+      const op = flash.acquire(Work.copyRead, victim);
+      let units = 0;
+      const row = op * stripeUnits;
+      for (let place = 0; place < stripeUnits; place++) {
+        const unit = mapping.unitAt(address + place);
+        if (unit === nowhere) continue;
+        unitsOfOp[row + units] = unit;
+        placesOfOp[row + units] = place;
+        units++;
+      }
+      if (units === 0) {
+        flash.discard(op);
+        continue;
+      }
+      flash.address[op] = address;
+      flash.amount[op] = units;
+      this.reading += units;
+      this.tokens -= units;
+      this.readsOf[victim]++;
+      this.pageTimes.locate(address);
+      flash.submit(op, this.pageTimes.die, 0, this.pageTimes.readNs, units * unitBytes, nowNs);
+    }
+    this.victim = none;
+    if (this.readsOf[victim] === 0) this.erase(victim, nowNs);
+    return true;
+  }
+
+  private erase(superblock: number, nowNs: number): void {
+    const { geometry, flash } = this;
+    assert(this.superblocks.valid[superblock] === 0, "what is erased has been copied");
+    this.superblocks.state[superblock] = State.erasing;
+    this.erasing++;
+    this.erasesLeft[superblock] = geometry.dies;
+    for (let die = 0; die < geometry.dies; die++) {
+      flash.submit(flash.acquire(Work.erase, superblock), die, 0, this.eraseNs, 0, nowNs);
+    }
+  }
+}

@@ -1,0 +1,529 @@
+/**
+ * The flash array: dies and channels as resources, and the operations that wait for them.
+ *
+ * A read holds its die while the cells are sensed, then its channel while the data come out. A program holds its die
+ * while the data come in over the channel, a chunk at a time so that others get between, and then while the cells are
+ * written; an erase needs no data. Each die has two queues: reads of the host go first, up to a limit, and may suspend a
+ * program or erase; everything else goes in order of arrival. Each channel lets reads out before program data come in,
+ * up to a limit as well. Nothing is allocated per operation.
+ *
+ * Not modelled: the second register's own fullness in cache reads, command polling, and power limits other than `limit`.
+ */
+import { assert } from "../../base/assert.js";
+import type { EventHeap } from "../event-heap.js";
+import type { Geometry } from "./geometry.js";
+import type { SsdObserver } from "./observer.js";
+import type { SsdParameters } from "./schema.js";
+
+/** No operation. */
+const none = -1;
+
+export const Work = Object.freeze({
+  /** A read of the host; `owner` is its slot. */
+  read: 0,
+  /** A page of the mapping the host's command waits for; `owner` is its slot. */
+  mapRead: 1,
+  /** A stripe of a block under collection; `owner` is the superblock. */
+  copyRead: 2,
+  /** A program unit with data of the host; `owner` is its superblock. */
+  program: 3,
+  /** A program unit of collection's. */
+  copyProgram: 4,
+  /** One die's share of erasing a superblock, the `owner`. */
+  erase: 5,
+  /** What nobody waits for: the rest of a unit written in part, pages of the mapping. */
+  sideRead: 6,
+  sideProgram: 7,
+});
+
+export const workNames = [
+  "read",
+  "map read",
+  "copy read",
+  "program",
+  "copy program",
+  "erase",
+  "side read",
+  "map write",
+];
+
+/** Work of the host's commands, which goes first. */
+const lastUrgent = Work.mapRead;
+
+/** Reads that may leave on a channel before a waiting chunk of program data comes in. */
+const maximumReadsOut = 8;
+
+const Phase = Object.freeze({
+  idle: 0,
+  /** Program data come in. */
+  loading: 1,
+  /** Cells are being programmed or erased. */
+  busy: 2,
+  suspending: 3,
+  suspended: 4,
+  /** A background read: cells are being sensed. */
+  sensing: 5,
+  /** A background read without cache register: its data go out. */
+  draining: 6,
+});
+
+/** Bases of the three kinds of event; a lane's, die's or channel's number is added. */
+export interface FlashEvents {
+  sensed: number;
+  die: number;
+  channel: number;
+}
+
+export interface FlashSink {
+  /** An operation has ended; its fields are still there during the call. */
+  flashDone(op: number, nowNs: number): void;
+}
+
+export interface FlashOptions {
+  parameters: SsdParameters["flash"];
+  blocking: SsdParameters["gc"]["blocking"];
+  geometry: Geometry;
+  events: EventHeap;
+  eventBases: FlashEvents;
+  /** Operations there can be at once. */
+  capacity: number;
+  sink: FlashSink;
+  observer: SsdObserver | null;
+}
+
+export class Flash {
+  /** What an operation is (`Work`), who it is for, and what its owner notes with it. */
+  readonly work: Uint8Array;
+  readonly owner: Int32Array;
+  readonly address: Float64Array;
+  /** Units of a copy read, or of the host's in a program; bytes for the host of a read. */
+  readonly amount: Int32Array;
+  readonly copies: Int32Array;
+  readonly sequence: Float64Array;
+  /** Time in the cells, and bytes over the channel. */
+  readonly arrayNs: Float64Array;
+  readonly bytes: Int32Array;
+  freeOps: number;
+
+  /** Operations ended, by work. */
+  readonly done = new Float64Array(workNames.length);
+  readonly dieBusyNs: Float64Array;
+  readonly channelBusyNs: Float64Array;
+  suspensions = 0;
+
+  private readonly die: Int32Array;
+  private readonly lane: Int32Array;
+  private readonly bytesLeft: Int32Array;
+  private readonly startNs: Float64Array;
+  private readonly next: Int32Array;
+  private readonly free: Int32Array;
+
+  private readonly phase: Uint8Array;
+  /** What a die works on besides reads of the host. */
+  private readonly current: Int32Array;
+  private readonly endNs: Float64Array;
+  private readonly remainingNs: Float64Array;
+  private readonly suspends: Uint8Array;
+  /** Reads that have overtaken what waits or is suspended. */
+  private readonly overtaken: Uint16Array;
+  private readonly activeReads: Uint8Array;
+  private readonly waitingReads: Int32Array;
+  private readonly backgroundHead: Int32Array;
+  private readonly backgroundTail: Int32Array;
+
+  /** Places where a die can read: one, or one per plane. */
+  private readonly lanes: number;
+  private readonly laneOp: Int32Array;
+  private readonly laneHead: Int32Array;
+  private readonly laneTail: Int32Array;
+
+  private readonly channelOp: Int32Array;
+  private readonly outHead: Int32Array;
+  private readonly outTail: Int32Array;
+  private readonly inHead: Int32Array;
+  private readonly inTail: Int32Array;
+  private readonly outPassed: Uint8Array;
+
+  /** Collection's outstanding work where it keeps reads away: by channel, die or plane. */
+  private readonly blocks: Int32Array;
+  private readonly blocking: number;
+
+  private readonly events: EventHeap;
+  private readonly sensedEvent: number;
+  private readonly dieEvent: number;
+  private readonly channelEvent: number;
+  private readonly sink: FlashSink;
+  private readonly observer: SsdObserver | null;
+  private readonly channels: number;
+  private readonly planes: number;
+  private readonly dies: number;
+  private readonly nsPerByte: number;
+  private readonly commandNs: number;
+  private readonly chunkBytes: number;
+  private readonly hasCacheRead: boolean;
+  private readonly maximumReadsAhead: number;
+  private readonly programSuspends: number;
+  private readonly eraseSuspends: number;
+  private readonly suspendNs: number;
+  private readonly resumeNs: number;
+
+  constructor(options: FlashOptions) {
+    const { parameters, geometry, capacity, eventBases } = options;
+    const { dies, channels, planes } = geometry;
+    this.work = new Uint8Array(capacity);
+    this.owner = new Int32Array(capacity);
+    this.address = new Float64Array(capacity);
+    this.amount = new Int32Array(capacity);
+    this.copies = new Int32Array(capacity);
+    this.sequence = new Float64Array(capacity);
+    this.arrayNs = new Float64Array(capacity);
+    this.bytes = new Int32Array(capacity);
+    this.die = new Int32Array(capacity);
+    this.lane = new Int32Array(capacity);
+    this.bytesLeft = new Int32Array(capacity);
+    this.startNs = new Float64Array(capacity);
+    this.next = new Int32Array(capacity);
+    this.free = new Int32Array(capacity);
+    for (let i = 0; i < capacity; i++) this.free[i] = capacity - 1 - i;
+    this.freeOps = capacity;
+
+    this.phase = new Uint8Array(dies);
+    this.current = new Int32Array(dies).fill(none);
+    this.endNs = new Float64Array(dies);
+    this.remainingNs = new Float64Array(dies);
+    this.suspends = new Uint8Array(dies);
+    this.overtaken = new Uint16Array(dies);
+    this.activeReads = new Uint8Array(dies);
+    this.waitingReads = new Int32Array(dies);
+    this.backgroundHead = new Int32Array(dies).fill(none);
+    this.backgroundTail = new Int32Array(dies).fill(none);
+    this.lanes = parameters.independentPlanes ? planes : 1;
+    this.laneOp = new Int32Array(dies * this.lanes).fill(none);
+    this.laneHead = new Int32Array(dies * this.lanes).fill(none);
+    this.laneTail = new Int32Array(dies * this.lanes).fill(none);
+    this.channelOp = new Int32Array(channels).fill(none);
+    this.outHead = new Int32Array(channels).fill(none);
+    this.outTail = new Int32Array(channels).fill(none);
+    this.inHead = new Int32Array(channels).fill(none);
+    this.inTail = new Int32Array(channels).fill(none);
+    this.outPassed = new Uint8Array(channels);
+    this.dieBusyNs = new Float64Array(dies);
+    this.channelBusyNs = new Float64Array(channels);
+    this.blocks = new Int32Array(dies * planes);
+    this.blocking = ["none", "plane", "die", "channel"].indexOf(options.blocking);
+
+    this.events = options.events;
+    this.sensedEvent = eventBases.sensed;
+    this.dieEvent = eventBases.die;
+    this.channelEvent = eventBases.channel;
+    this.sink = options.sink;
+    this.observer = options.observer;
+    this.channels = channels;
+    this.planes = planes;
+    this.dies = dies;
+    this.nsPerByte = 1e9 / parameters.channelRate;
+    this.commandNs = parameters.command;
+    this.chunkBytes = parameters.pageSize;
+    this.hasCacheRead = parameters.cacheRead;
+    this.maximumReadsAhead = parameters.maximumReadsAhead;
+    this.programSuspends = parameters.suspend.program;
+    this.eraseSuspends = parameters.suspend.erase;
+    this.suspendNs = parameters.suspend.time;
+    this.resumeNs = parameters.suspend.resume;
+  }
+
+  /** Events that can wait at once: of each lane, channel and die, and of each suspension one that no longer counts. */
+  static mostEvents({ flash }: SsdParameters, { dies, channels, planes }: Geometry): number {
+    const stale = Math.max(flash.suspend.program, flash.suspend.erase);
+    return dies * (planes + 2 + stale) + channels;
+  }
+
+  /** Time so many bytes take on a channel. */
+  transferNs(bytes: number): number {
+    return this.commandNs + bytes * this.nsPerByte;
+  }
+
+  /** Takes an operation's row, to be filled by the caller and given to `submit`. */
+  acquire(work: number, owner: number): number {
+    assert(this.freeOps > 0, "flash operations are bounded by those who start them");
+    const op = this.free[--this.freeOps];
+    this.work[op] = work;
+    this.owner[op] = owner;
+    return op;
+  }
+
+  /** Gives back a row that was not submitted. */
+  discard(op: number): void {
+    this.free[this.freeOps++] = op;
+  }
+
+  submit(op: number, die: number, plane: number, arrayNs: number, bytes: number, nowNs: number): void {
+    const work = this.work[op];
+    this.die[op] = die;
+    this.arrayNs[op] = arrayNs;
+    this.bytes[op] = bytes;
+    this.bytesLeft[op] = bytes;
+    this.startNs[op] = nowNs;
+    this.next[op] = none;
+    if (this.blocking !== 0 && isCollecting(work)) this.block(die, 1);
+    if (work <= lastUrgent) {
+      const lane = this.lanes === 1 ? die : die * this.lanes + plane;
+      this.lane[op] = lane;
+      if (this.laneHead[lane] === none) this.laneHead[lane] = op;
+      else this.next[this.laneTail[lane]] = op;
+      this.laneTail[lane] = op;
+      this.waitingReads[die]++;
+      if (this.phase[die] === Phase.busy) this.suspend(die, nowNs);
+    } else {
+      if (this.backgroundHead[die] === none) {
+        this.backgroundHead[die] = op;
+        this.overtaken[die] = 0;
+      } else {
+        this.next[this.backgroundTail[die]] = op;
+      }
+      this.backgroundTail[die] = op;
+    }
+    this.dispatch(die, nowNs);
+  }
+
+  /** The cells of a read of the host are sensed. */
+  sensed(lane: number, nowNs: number): void {
+    const op = this.laneOp[lane];
+    const die = this.die[op];
+    this.observer?.span("die", die, workNames[this.work[op]], nowNs - this.arrayNs[op], nowNs);
+    if (this.hasCacheRead) {
+      this.laneOp[lane] = none;
+      this.activeReads[die]--;
+      this.sendOut(op, nowNs);
+      this.dispatch(die, nowNs);
+    } else {
+      this.sendOut(op, nowNs);
+    }
+  }
+
+  /** Something a die does besides reads of the host has come to its end, unless it was suspended meanwhile. */
+  dieDone(die: number, nowNs: number): void {
+    if (this.endNs[die] !== nowNs) return;
+    // A stale event of the same instant must find nothing.
+    this.endNs[die] = -1;
+    const op = this.current[die];
+    switch (this.phase[die]) {
+      case Phase.suspending:
+        this.phase[die] = Phase.suspended;
+        this.overtaken[die] = 0;
+        this.dispatch(die, nowNs);
+        break;
+      case Phase.sensing:
+        this.observer?.span("die", die, workNames[this.work[op]], nowNs - this.arrayNs[op], nowNs);
+        if (this.hasCacheRead) this.idle(die);
+        else this.phase[die] = Phase.draining;
+        this.sendOut(op, nowNs);
+        if (this.hasCacheRead) this.dispatch(die, nowNs);
+        break;
+      default:
+        this.observer?.span("die", die, workNames[this.work[op]], this.startNs[op], nowNs);
+        this.idle(die);
+        this.finish(op, nowNs);
+        this.dispatch(die, nowNs);
+    }
+  }
+
+  /** A channel has moved a read's data, or a chunk of a program's. */
+  transferred(channel: number, nowNs: number): void {
+    const op = this.channelOp[channel];
+    const isProgram = this.arrivesByChannel(op);
+    this.bytesLeft[op] -= isProgram ? Math.min(this.chunkBytes, this.bytesLeft[op]) : this.bytesLeft[op];
+    this.channelOp[channel] = none;
+    const die = this.die[op];
+    if (this.bytesLeft[op] > 0) {
+      this.enqueueIn(channel, op);
+      this.nextTransfer(channel, nowNs);
+      return;
+    }
+    this.nextTransfer(channel, nowNs);
+    if (isProgram) {
+      this.phase[die] = Phase.busy;
+      this.startNs[op] = nowNs;
+      this.runArray(die, this.arrayNs[op], nowNs);
+      if (this.waitingReads[die] > 0) this.suspend(die, nowNs);
+      return;
+    }
+    if (!this.hasCacheRead) {
+      if (this.work[op] <= lastUrgent) {
+        this.laneOp[this.lane[op]] = none;
+        this.activeReads[die]--;
+      } else {
+        this.idle(die);
+      }
+      this.finish(op, nowNs);
+      this.dispatch(die, nowNs);
+    } else {
+      this.finish(op, nowNs);
+    }
+  }
+
+  private arrivesByChannel(op: number): boolean {
+    const work = this.work[op];
+    return work === Work.program || work === Work.copyProgram || work === Work.sideProgram;
+  }
+
+  /** Gives a die that is free, or suspended, what it does next. */
+  private dispatch(die: number, nowNs: number): void {
+    const phase = this.phase[die];
+    if (phase !== Phase.idle && phase !== Phase.suspended) return;
+    const hasOther = phase === Phase.suspended || this.backgroundHead[die] !== none;
+    if (this.waitingReads[die] > 0 && !(hasOther && this.overtaken[die] >= this.maximumReadsAhead)) {
+      this.startReads(die, hasOther, nowNs);
+    }
+    if (this.activeReads[die] > 0) return;
+    if (phase === Phase.suspended) this.resume(die, nowNs);
+    else if (hasOther) this.startBackground(die, nowNs);
+  }
+
+  private startReads(die: number, isOvertaking: boolean, nowNs: number): void {
+    const { lanes, laneOp, laneHead } = this;
+    for (let lane = die * lanes; lane < (die + 1) * lanes; lane++) {
+      const op = laneHead[lane];
+      if (op === none || laneOp[lane] !== none) continue;
+      if (this.blocking !== 0 && this.isBlocked(die, lane - die * lanes)) continue;
+      laneHead[lane] = this.next[op];
+      laneOp[lane] = op;
+      this.waitingReads[die]--;
+      this.activeReads[die]++;
+      if (isOvertaking) this.overtaken[die]++;
+      this.dieBusyNs[die] += this.arrayNs[op];
+      this.events.push(nowNs + this.arrayNs[op], this.sensedEvent + lane);
+    }
+  }
+
+  private startBackground(die: number, nowNs: number): void {
+    const op = this.backgroundHead[die];
+    this.backgroundHead[die] = this.next[op];
+    this.overtaken[die] = 0;
+    this.current[die] = op;
+    this.suspends[die] = 0;
+    if (this.arrivesByChannel(op)) {
+      this.phase[die] = Phase.loading;
+      const channel = die % this.channels;
+      this.enqueueIn(channel, op);
+      if (this.channelOp[channel] === none) this.nextTransfer(channel, nowNs);
+    } else {
+      this.phase[die] = this.work[op] === Work.erase ? Phase.busy : Phase.sensing;
+      this.startNs[op] = nowNs;
+      this.runArray(die, this.arrayNs[op], nowNs);
+    }
+  }
+
+  private runArray(die: number, timeNs: number, nowNs: number): void {
+    this.dieBusyNs[die] += timeNs;
+    this.endNs[die] = nowNs + timeNs;
+    this.events.push(this.endNs[die], this.dieEvent + die);
+  }
+
+  private idle(die: number): void {
+    this.phase[die] = Phase.idle;
+    this.current[die] = none;
+  }
+
+  /** A read has come for a die that programs or erases: interrupts that, where it may and where it pays. */
+  private suspend(die: number, nowNs: number): void {
+    const most = this.work[this.current[die]] === Work.erase ? this.eraseSuspends : this.programSuspends;
+    const remainingNs = this.endNs[die] - nowNs;
+    if (this.suspends[die] >= most || remainingNs <= this.suspendNs) return;
+    if (this.blocking !== 0 && !this.hasStartableRead(die)) return;
+    this.suspends[die]++;
+    this.suspensions++;
+    this.remainingNs[die] = remainingNs;
+    this.dieBusyNs[die] -= remainingNs;
+    this.phase[die] = Phase.suspending;
+    this.runArray(die, this.suspendNs, nowNs);
+  }
+
+  private resume(die: number, nowNs: number): void {
+    this.phase[die] = Phase.busy;
+    this.runArray(die, this.resumeNs + this.remainingNs[die], nowNs);
+    // The limit on overtaking may have ended the suspension with reads still waiting: these wait for the end now.
+  }
+
+  private sendOut(op: number, nowNs: number): void {
+    const channel = this.die[op] % this.channels;
+    if (this.outHead[channel] === none) this.outHead[channel] = op;
+    else this.next[this.outTail[channel]] = op;
+    this.outTail[channel] = op;
+    this.next[op] = none;
+    if (this.channelOp[channel] === none) this.nextTransfer(channel, nowNs);
+  }
+
+  private enqueueIn(channel: number, op: number): void {
+    if (this.inHead[channel] === none) this.inHead[channel] = op;
+    else this.next[this.inTail[channel]] = op;
+    this.inTail[channel] = op;
+    this.next[op] = none;
+  }
+
+  private nextTransfer(channel: number, nowNs: number): void {
+    const { outHead, inHead, outPassed, next } = this;
+    let op = outHead[channel];
+    let bytes: number;
+    if (op !== none && (inHead[channel] === none || outPassed[channel] < maximumReadsOut)) {
+      outHead[channel] = next[op];
+      outPassed[channel]++;
+      bytes = this.bytesLeft[op];
+    } else {
+      op = inHead[channel];
+      if (op === none) return;
+      inHead[channel] = next[op];
+      outPassed[channel] = 0;
+      bytes = Math.min(this.chunkBytes, this.bytesLeft[op]);
+    }
+    this.channelOp[channel] = op;
+    const timeNs = this.commandNs + bytes * this.nsPerByte;
+    this.channelBusyNs[channel] += timeNs;
+    this.observer?.span("channel", channel, workNames[this.work[op]], nowNs, nowNs + timeNs);
+    this.events.push(nowNs + timeNs, this.channelEvent + channel);
+  }
+
+  private finish(op: number, nowNs: number): void {
+    const work = this.work[op];
+    this.done[work]++;
+    this.sink.flashDone(op, nowNs);
+    this.free[this.freeOps++] = op;
+    if (this.blocking !== 0 && isCollecting(work)) this.unblock(this.die[op], nowNs);
+  }
+
+  /** Index into `blocks` of what a plane of a die belongs to. */
+  private blockOf(die: number, plane: number): number {
+    if (this.blocking === 3) return die % this.channels;
+    return this.blocking === 2 ? die : die * this.planes + plane;
+  }
+
+  private isBlocked(die: number, lane: number): boolean {
+    return this.blocks[this.blockOf(die, this.lanes === 1 ? 0 : lane)] > 0;
+  }
+
+  private hasStartableRead(die: number): boolean {
+    for (let lane = 0; lane < this.lanes; lane++) {
+      if (this.laneHead[die * this.lanes + lane] !== none && !this.isBlocked(die, lane)) return true;
+    }
+    return false;
+  }
+
+  private block(die: number, change: number): void {
+    // Collection works on all planes of a die at once, whatever the grain.
+    const planes = this.blocking === 1 ? this.planes : 1;
+    for (let plane = 0; plane < planes; plane++) this.blocks[this.blockOf(die, plane)] += change;
+  }
+
+  private unblock(die: number, nowNs: number): void {
+    this.block(die, -1);
+    if (this.blocks[this.blockOf(die, 0)] > 0) return;
+    if (this.blocking < 3) this.dispatch(die, nowNs);
+    else
+      for (let other = die % this.channels; other < this.dies; other += this.channels)
+        this.dispatch(other, nowNs);
+  }
+}
+
+function isCollecting(work: number): boolean {
+  return work === Work.copyRead || work === Work.copyProgram || work === Work.erase;
+}

@@ -1,0 +1,629 @@
+/**
+ * ssd: a solid-state drive, from the submission queue to the flash cells.
+ *
+ * A command waits in its submission queue until the controller fetches it, in turns; the firmware decodes it. A read is
+ * looked up in the mapping and becomes one flash operation per page, whose data go over channel and link, or is served
+ * from the buffer. A write is complete when its data are in the buffer; they find their place on flash behind it, and
+ * collection makes room, competing for dies and channels. What each of these does stands in a file of its own; here is
+ * the life of a command, in events.
+ *
+ * Not modelled: errors the drive reports (faults are injected in front of it), encryption, several name spaces, parity
+ * within superblocks, and what the firmware of a particular drive does beyond these mechanisms.
+ */
+import { assert } from "../../base/assert.js";
+import { Random } from "../../base/random.js";
+import { Flag, noSlot, Op, type RequestSlot, type RequestTable } from "../../base/request.js";
+import { Breakdown } from "../breakdown.js";
+import { EventHeap } from "../event-heap.js";
+import type { CompletionSink, Model, ModelReport } from "../model.js";
+import { Ring } from "../ring.js";
+import { Collector } from "./collector.js";
+import { Arbiter } from "./controller/arbiter.js";
+import { Coalescing } from "./controller/coalescing.js";
+import { Direction, Link } from "./controller/link.js";
+import { createCounters, type SsdCounters, writeAmplification } from "./counters.js";
+import { Flash, type FlashSink, Work } from "./flash.js";
+import { Frontiers } from "./frontiers.js";
+import { Geometry, unitBytes } from "./geometry.js";
+import type { Layout } from "./layout.js";
+import { Mapping, nowhere } from "./mapping.js";
+import type { SsdObserver } from "./observer.js";
+import { PageTimes } from "./page-times.js";
+import { precondition } from "./precondition.js";
+import type { SsdParameters } from "./schema.js";
+import { Superblocks } from "./superblocks.js";
+import { Victims } from "./victims.js";
+import { WriteBuffer } from "./write-buffer.js";
+
+export interface CreateSsdOptions {
+  parameters: SsdParameters;
+  sizeBytes: number;
+  requests: RequestTable;
+  seed: number;
+  /** Whether the drive has a cache the host must flush: the profile's `writeCache`. */
+  hasVolatileCache?: boolean | undefined;
+  observer?: SsdObserver | undefined;
+}
+
+export function createSsdModel(options: CreateSsdOptions): SsdModel {
+  return new SsdModel(options);
+}
+
+/** Events carry a slot, or the number of a lane, die or channel, and above these bits what has happened. */
+const eventBits = 24;
+const eventMask = (1 << eventBits) - 1;
+const Event = Object.freeze({
+  /** The controller can fetch its next command. */
+  fetch: 0,
+  /** The firmware has decoded a command. */
+  decoded: 1 << eventBits,
+  /** The data of a write have come in. */
+  received: 2 << eventBits,
+  /** A command is complete. */
+  complete: 3 << eventBits,
+  /** The drive may have been idle for long enough. */
+  idle: 4 << eventBits,
+  /** Collection goes on looking. */
+  collect: 5 << eventBits,
+  sensed: 6 << eventBits,
+  die: 7 << eventBits,
+  channel: 8 << eventBits,
+});
+
+/** Events of the controller that are not of a command: fetch, idle, collect. */
+const timers = 3;
+
+/** Flash operations reads of the host can have under way beyond one per request. */
+const readOperations = 8192;
+
+export class SsdModel implements Model, FlashSink {
+  readonly isZeroFast = true;
+  /** Where the time of each request went, by slot. */
+  readonly breakdown: Breakdown;
+  readonly counters: SsdCounters = createCounters();
+  readonly geometry: Geometry;
+  readonly superblocks: Superblocks;
+  readonly mapping: Mapping;
+  readonly flash: Flash;
+
+  private readonly requests: RequestTable;
+  private readonly parameters: SsdParameters;
+  private readonly observer: SsdObserver | null;
+  private readonly events: EventHeap;
+  private readonly pageTimes: PageTimes;
+  private readonly frontiers: Frontiers;
+  private readonly collector: Collector;
+  private readonly buffer: WriteBuffer;
+  private readonly arbiter: Arbiter;
+  private readonly coalescing: Coalescing;
+  private readonly link: Link;
+  /** Whether an acknowledged write outlives a power cut as it is. */
+  private readonly isProtected: boolean;
+  private readonly isWriteThrough: boolean;
+
+  /** Commands in work, and the flush that waits for all of them to finish, or all others wait for. */
+  private active = 0;
+  private heldFlush: RequestSlot = noSlot;
+  private isBarred = false;
+  private firmwareFreeNs = 0;
+  private isFetchSet = false;
+  private isIdleSet = false;
+  private isCollectSet = false;
+  private lastActivityNs = 0;
+
+  /** Writes that wait for room in the buffer, and reads that wait for flash operations. */
+  private readonly stalled: Ring;
+  private readonly starved: Ring;
+  private readonly reservedOperations: number;
+  /** By slot: since when it waits, the next unit to read, reads under way, and when the last data have come over. */
+  private readonly sinceNs: Float64Array;
+  private readonly cursor: Float64Array;
+  private readonly readsLeft: Int32Array;
+  private readonly endNs: Float64Array;
+  private readonly completed: Ring;
+  private readonly completedNs: Float64Array;
+
+  constructor(options: CreateSsdOptions) {
+    const { parameters, requests, sizeBytes, seed } = options;
+    const { capacity } = requests;
+    this.requests = requests;
+    this.parameters = parameters;
+    this.observer = options.observer ?? null;
+    this.breakdown = new Breakdown(capacity);
+    this.isProtected = parameters.writeBuffer.powerLossProtection;
+    this.isWriteThrough =
+      parameters.writeBuffer.acknowledge === "late" ||
+      (!this.isProtected && options.hasVolatileCache === false);
+    this.stalled = new Ring(capacity);
+    this.starved = new Ring(capacity);
+    this.sinceNs = new Float64Array(capacity);
+    this.cursor = new Float64Array(capacity);
+    this.readsLeft = new Int32Array(capacity);
+    this.endNs = new Float64Array(capacity);
+    this.completed = new Ring(capacity);
+    this.completedNs = new Float64Array(capacity);
+    this.arbiter = new Arbiter(parameters.queue.arbitration, capacity);
+    this.coalescing = new Coalescing(
+      parameters.queue.coalescing,
+      parameters.queue.arbitration.queues,
+      capacity,
+    );
+    this.link = new Link(parameters.link);
+
+    const geometry = new Geometry(parameters, sizeBytes);
+    this.geometry = geometry;
+    this.superblocks = new Superblocks(geometry.superblocks);
+    const layout: Layout = precondition(
+      parameters,
+      geometry,
+      this.superblocks,
+      new Random(seed, "model/ssd/layout"),
+    );
+    this.mapping = new Mapping(geometry, this.superblocks, layout);
+    this.pageTimes = new PageTimes(geometry, this.superblocks, parameters.flash);
+    const bufferUnits = Math.max(1, Math.floor(parameters.writeBuffer.size / unitBytes));
+    const mostPrograms = Math.max(2 * geometry.dies, Math.ceil(bufferUnits / geometry.slcProgramUnits)) + 4;
+    this.reservedOperations = mostPrograms + Collector.mostOperations(geometry);
+    const operations = this.reservedOperations + readOperations + capacity;
+    // Each request has at most one event waiting.
+    this.events = new EventHeap(capacity + timers + Flash.mostEvents(parameters, geometry));
+    this.flash = new Flash({
+      parameters: parameters.flash,
+      blocking: parameters.gc.blocking,
+      geometry,
+      events: this.events,
+      eventBases: Event,
+      capacity: operations,
+      sink: this,
+      observer: this.observer,
+    });
+    const { superblocks, mapping, flash, pageTimes, counters, observer } = this;
+    this.frontiers = new Frontiers(
+      { parameters, geometry, superblocks, mapping, flash, counters },
+      mostPrograms,
+    );
+    const { frontiers } = this;
+    const victims = new Victims(
+      superblocks,
+      geometry.superblockUnits,
+      parameters.gc,
+      new Random(seed, "model/ssd/victims"),
+    );
+    this.collector = new Collector({
+      parameters,
+      geometry,
+      superblocks,
+      mapping,
+      frontiers,
+      flash,
+      victims,
+      pageTimes,
+      counters,
+      observer,
+      operations,
+    });
+    this.buffer = new WriteBuffer({
+      capacityUnits: bufferUnits,
+      mostPrograms,
+      mapping,
+      frontiers,
+      collector: this.collector,
+      counters,
+      streamOf: (before) => frontiers.hostStream(before),
+      requests: capacity,
+    });
+  }
+
+  arrive(slot: RequestSlot, nowNs: number): void {
+    // What happens at this instant because of an earlier arrival happens first, however the host slices its calls.
+    while (this.events.nextNs <= nowNs) this.step();
+    this.breakdown.reset(slot);
+    this.sinceNs[slot] = nowNs;
+    this.collector.isIdleTime = false;
+    this.arbiter.push(slot, this.requests.queue[slot]);
+    this.fetch(nowNs);
+  }
+
+  nextEventNs(): number {
+    if (this.completed.length > 0) return this.completedNs[this.completed.first];
+    return Math.min(this.events.nextNs, this.coalescing.nextEventNs());
+  }
+
+  advance(toNs: number, done: CompletionSink): void {
+    const { completed, events, coalescing, requests } = this;
+    for (;;) {
+      while (completed.length > 0) {
+        const slot = completed.shift();
+        coalescing.post(slot, requests.queue[slot], this.completedNs[slot], done);
+      }
+      const eventNs = events.nextNs;
+      const interruptNs = coalescing.nextEventNs();
+      if (interruptNs <= toNs && interruptNs < eventNs) coalescing.advance(interruptNs, done);
+      else if (eventNs <= toNs) this.step();
+      else return;
+    }
+  }
+
+  report(): ModelReport {
+    const { counters, superblocks, flash } = this;
+    return {
+      writeAmplification: writeAmplification(counters),
+      freeSuperblocks: superblocks.freeCount,
+      collectedSuperblocks: counters.collected,
+      copiedBytes: counters.copied * unitBytes,
+      paddingBytes: counters.padding * unitBytes,
+      suspensions: flash.suspensions,
+    };
+  }
+
+  /** The next event, at its own instant. */
+  private step(): void {
+    const nowNs = this.events.nextNs;
+    const event = this.events.pop();
+    const subject = event & eventMask;
+    switch (event - subject) {
+      case Event.fetch:
+        this.isFetchSet = false;
+        this.fetch(nowNs);
+        break;
+      case Event.decoded:
+        this.serve(subject, nowNs);
+        break;
+      case Event.received:
+        this.received(subject, nowNs);
+        break;
+      case Event.complete:
+        this.complete(subject, nowNs);
+        break;
+      case Event.sensed:
+        this.flash.sensed(subject, nowNs);
+        break;
+      case Event.die:
+        this.flash.dieDone(subject, nowNs);
+        break;
+      case Event.channel:
+        this.flash.transferred(subject, nowNs);
+        break;
+      case Event.idle:
+        this.isIdleSet = false;
+        this.idle(nowNs);
+        break;
+      default:
+        this.isCollectSet = false;
+        this.makeProgress(nowNs);
+    }
+  }
+
+  /** Takes commands from their queues, as far as the drive has places and the controller time. */
+  private fetch(nowNs: number): void {
+    const { arbiter, parameters, requests } = this;
+    const { depth, flushQueued } = parameters.queue;
+    while (arbiter.length > 0 && this.active < depth && !this.isBarred) {
+      if (this.firmwareFreeNs > nowNs) {
+        if (!this.isFetchSet) {
+          this.isFetchSet = true;
+          this.events.push(this.firmwareFreeNs, Event.fetch);
+        }
+        return;
+      }
+      const slot = arbiter.next();
+      if (requests.op[slot] === Op.flush && !flushQueued) {
+        this.isBarred = true;
+        if (this.active > 0) {
+          this.heldFlush = slot;
+          return;
+        }
+      }
+      this.begin(slot, nowNs);
+    }
+  }
+
+  private begin(slot: RequestSlot, nowNs: number): void {
+    const { firmware, queue } = this.parameters;
+    this.active++;
+    this.breakdown.queueNs[slot] = nowNs - this.sinceNs[slot];
+    // The host splits what is larger than the drive takes at once (MDTS); each part is a command.
+    const bytes = this.requests.lengthBytes[slot];
+    const commands =
+      this.movesData(slot) && bytes > queue.maximumTransfer ? Math.ceil(bytes / queue.maximumTransfer) : 1;
+    const busyNs = commands * firmware.command;
+    this.firmwareFreeNs = nowNs + busyNs;
+    const overheadNs = this.latencyOf(slot) + busyNs - firmware.command;
+    this.breakdown.overheadNs[slot] = overheadNs;
+    this.events.push(nowNs + overheadNs, Event.decoded | slot);
+  }
+
+  private movesData(slot: RequestSlot): boolean {
+    const op = this.requests.op[slot];
+    return op === Op.read || op === Op.write;
+  }
+
+  private latencyOf(slot: RequestSlot): number {
+    const { firmware } = this.parameters;
+    switch (this.requests.op[slot]) {
+      case Op.read:
+        return firmware.read;
+      case Op.write:
+        return firmware.write;
+      case Op.flush:
+        return firmware.flush;
+      default:
+        return firmware.trim;
+    }
+  }
+
+  private serve(slot: RequestSlot, nowNs: number): void {
+    const { requests } = this;
+    switch (requests.op[slot]) {
+      case Op.read:
+        this.cursor[slot] = Math.floor(requests.offsetBytes[slot] / unitBytes);
+        this.readsLeft[slot] = 1;
+        this.endNs[slot] = nowNs;
+        this.issueReads(slot, nowNs);
+        break;
+      case Op.write:
+        this.admit(slot, nowNs);
+        break;
+      case Op.flush:
+        if (this.isProtected || this.buffer.isClean) this.complete(slot, nowNs);
+        else this.drain(slot, nowNs);
+        break;
+      case Op.trim:
+        this.unmap(slot);
+        this.complete(slot, nowNs);
+        break;
+      default:
+        if ((requests.flags[slot] & Flag.noHole) !== 0) {
+          this.admit(slot, nowNs);
+        } else {
+          this.unmap(slot);
+          this.complete(slot, nowNs);
+        }
+    }
+  }
+
+  /** Unit after the last that a request touches. */
+  private endUnit(slot: RequestSlot): number {
+    const { requests } = this;
+    return Math.ceil((requests.offsetBytes[slot] + requests.lengthBytes[slot]) / unitBytes);
+  }
+
+  /** Bytes of a request within units `first` up to `end`. */
+  private bytesWithin(slot: RequestSlot, first: number, end: number): number {
+    const { requests } = this;
+    const startBytes = requests.offsetBytes[slot];
+    const endBytes = startBytes + requests.lengthBytes[slot];
+    return Math.min(endBytes, end * unitBytes) - Math.max(startBytes, first * unitBytes);
+  }
+
+  /** Starts a flash operation for each page a read needs; what is not on flash goes out at once. */
+  private issueReads(slot: RequestSlot, nowNs: number): void {
+    const { mapping, pageTimes, flash, counters, geometry } = this;
+    const end = this.endUnit(slot);
+    let unit = this.cursor[slot];
+    let readyBytes = 0;
+    while (unit < end) {
+      if (flash.freeOps <= this.reservedOperations) {
+        this.cursor[slot] = unit;
+        this.starved.push(slot);
+        this.sendReady(slot, readyBytes, nowNs);
+        return;
+      }
+      const address = mapping.locate(unit);
+      let next = unit + 1;
+      if (address === nowhere) {
+        counters.unmappedReads++;
+        readyBytes += this.bytesWithin(slot, unit, next);
+      } else if (this.frontiers.isBuffered(address)) {
+        counters.bufferHits++;
+        readyBytes += this.bytesWithin(slot, unit, next);
+      } else {
+        pageTimes.locate(address);
+        const pageEnd = pageTimes.page + geometry.pageUnits;
+        while (
+          next < end &&
+          address + (next - unit) < pageEnd &&
+          mapping.locate(next) === address + (next - unit)
+        ) {
+          next++;
+        }
+        const op = flash.acquire(Work.read, slot);
+        flash.amount[op] = this.bytesWithin(slot, unit, next);
+        this.readsLeft[slot]++;
+        flash.submit(op, pageTimes.die, pageTimes.plane, pageTimes.readNs, (next - unit) * unitBytes, nowNs);
+      }
+      counters.hostRead += next - unit;
+      unit = next;
+    }
+    this.sendReady(slot, readyBytes, nowNs);
+    this.readEnded(slot);
+  }
+
+  private sendReady(slot: RequestSlot, bytes: number, nowNs: number): void {
+    if (bytes === 0) return;
+    this.endNs[slot] = Math.max(this.endNs[slot], this.link.reserve(Direction.toHost, bytes, nowNs));
+    this.breakdown.transferNs[slot] = this.link.timeNs(bytes);
+  }
+
+  /** One of a read's operations has ended, or the last has been started. */
+  private readEnded(slot: RequestSlot): void {
+    if (--this.readsLeft[slot] > 0) return;
+    this.events.push(this.endNs[slot] + this.link.latencyNs, Event.complete | slot);
+  }
+
+  /** Lets a write's data into the buffer, or has it wait for room. */
+  private admit(slot: RequestSlot, nowNs: number): void {
+    this.sinceNs[slot] = nowNs;
+    if (this.stalled.length === 0 && this.tryAdmit(slot, nowNs)) return;
+    this.counters.stalledWrites++;
+    this.stalled.push(slot);
+    this.buffer.padIfStuck(nowNs);
+  }
+
+  private tryAdmit(slot: RequestSlot, nowNs: number): boolean {
+    const { requests, link } = this;
+    const units = this.endUnit(slot) - Math.floor(requests.offsetBytes[slot] / unitBytes);
+    if (!this.buffer.admit(units)) return false;
+    this.breakdown.cacheNs[slot] = nowNs - this.sinceNs[slot];
+    const bytes = requests.op[slot] === Op.write ? requests.lengthBytes[slot] : 0;
+    this.breakdown.transferNs[slot] = link.timeNs(bytes);
+    const endNs = link.reserve(Direction.toDevice, bytes, nowNs);
+    this.events.push(endNs + link.latencyNs, Event.received | slot);
+    return true;
+  }
+
+  private received(slot: RequestSlot, nowNs: number): void {
+    const { requests, buffer } = this;
+    const first = Math.floor(requests.offsetBytes[slot] / unitBytes);
+    buffer.accept(first, this.endUnit(slot) - first);
+    const mustBeOnFlash =
+      this.isWriteThrough || (!this.isProtected && (requests.flags[slot] & Flag.fua) !== 0);
+    if (mustBeOnFlash) this.drain(slot, nowNs);
+    else this.complete(slot, nowNs);
+    this.makeProgress(nowNs);
+  }
+
+  private drain(slot: RequestSlot, nowNs: number): void {
+    this.sinceNs[slot] = nowNs;
+    this.buffer.drain(slot);
+    this.makeProgress(nowNs);
+  }
+
+  private unmap(slot: RequestSlot): void {
+    const { requests } = this;
+    // Units trimmed in part keep their data.
+    const first = Math.ceil(requests.offsetBytes[slot] / unitBytes);
+    const end = Math.floor((requests.offsetBytes[slot] + requests.lengthBytes[slot]) / unitBytes);
+    if (end > first) this.counters.trimmed += this.mapping.unmap(first, end);
+  }
+
+  /** An operation of the flash array has ended. */
+  flashDone(op: number, nowNs: number): void {
+    const { flash } = this;
+    switch (flash.work[op]) {
+      case Work.read:
+        this.readDone(op, nowNs);
+        break;
+      case Work.program:
+      case Work.copyProgram:
+        this.frontiers.programmed(op);
+        this.buffer.programmed(flash.amount[op]);
+        this.observer?.level("write buffer", nowNs, this.buffer.used);
+        this.makeProgress(nowNs);
+        break;
+      case Work.copyRead:
+        this.collector.copyRead(op, nowNs);
+        this.makeProgress(nowNs);
+        break;
+      case Work.erase:
+        this.collector.erased(op, nowNs);
+        this.makeProgress(nowNs);
+        break;
+      default:
+        break;
+    }
+  }
+
+  private readDone(op: number, nowNs: number): void {
+    const { flash, link, breakdown } = this;
+    const slot = flash.owner[op];
+    const bytes = flash.amount[op];
+    this.endNs[slot] = Math.max(this.endNs[slot], link.reserve(Direction.toHost, bytes, nowNs));
+    breakdown.mediaNs[slot] = flash.arrayNs[op];
+    breakdown.transferNs[slot] = flash.transferNs(flash.bytes[op]) + link.timeNs(bytes);
+    this.readEnded(slot);
+    if (this.starved.length > 0) this.issueReads(this.starved.shift(), nowNs);
+  }
+
+  /** Something has changed: data may find their place, collection may go on, waiting commands may end. */
+  private makeProgress(nowNs: number): void {
+    const { buffer, collector, stalled } = this;
+    buffer.place(nowNs);
+    collector.pump(nowNs);
+    for (;;) {
+      const slot = buffer.takeDrained();
+      if (slot === noSlot) break;
+      const flushNs = this.parameters.writeBuffer.flush;
+      this.breakdown.cacheNs[slot] += nowNs - this.sinceNs[slot];
+      this.breakdown.overheadNs[slot] += flushNs;
+      this.events.push(nowNs + flushNs, Event.complete | slot);
+    }
+    while (stalled.length > 0 && this.tryAdmit(stalled.first, nowNs)) stalled.shift();
+    if (stalled.length > 0) buffer.padIfStuck(nowNs);
+    if (collector.continueAtNs !== Number.POSITIVE_INFINITY) {
+      if (!this.isCollectSet) this.events.push(collector.continueAtNs, Event.collect);
+      this.isCollectSet = true;
+      collector.continueAtNs = Number.POSITIVE_INFINITY;
+    }
+  }
+
+  private complete(slot: RequestSlot, nowNs: number): void {
+    const { breakdown } = this;
+    this.active--;
+    this.lastActivityNs = nowNs;
+    const partsNs =
+      breakdown.overheadNs[slot] +
+      breakdown.mediaNs[slot] +
+      breakdown.transferNs[slot] +
+      breakdown.cacheNs[slot];
+    // Whatever else it waited for, it waited for other commands.
+    breakdown.queueNs[slot] = nowNs - this.requests.arrivalNs[slot] - partsNs;
+    this.completedNs[slot] = nowNs;
+    this.completed.push(slot);
+    if (this.heldFlush !== noSlot) {
+      if (this.active > 0) return;
+      const flush = this.heldFlush;
+      this.heldFlush = noSlot;
+      this.begin(flush, nowNs);
+      return;
+    }
+    if (this.requests.op[slot] === Op.flush) this.isBarred = false;
+    if (this.arbiter.length > 0) this.fetch(nowNs);
+    else if (this.active === 0) this.waitForIdle(nowNs);
+  }
+
+  /** Sets the alarm for idle time, if it is used for anything. */
+  private waitForIdle(nowNs: number): void {
+    const { idleAfter } = this.parameters.gc;
+    if (idleAfter === 0 || this.isIdleSet) return;
+    this.isIdleSet = true;
+    this.events.push(nowNs + idleAfter, Event.idle);
+  }
+
+  private idle(nowNs: number): void {
+    if (this.active > 0 || this.arbiter.length > 0) return;
+    const dueNs = this.lastActivityNs + this.parameters.gc.idleAfter;
+    if (dueNs > nowNs) {
+      this.isIdleSet = true;
+      this.events.push(dueNs, Event.idle);
+      return;
+    }
+    this.collector.isIdleTime = true;
+    this.makeProgress(nowNs);
+  }
+
+  /**
+   * Asserts what must hold whatever the drive has done: nothing is lost or counted twice. Looks at every unit, so for
+   * tests.
+   */
+  checkConservation(nowNs: number): void {
+    const { superblocks, mapping, flash, geometry } = this;
+    let valid = 0;
+    for (let i = 0; i < superblocks.count; i++) valid += superblocks.valid[i];
+    assert(valid === mapping.mapped, "valid units are the mapped ones");
+    let mapped = 0;
+    for (let unit = 0; unit < geometry.hostUnits; unit++) {
+      const address = mapping.locate(unit);
+      if (address === nowhere) continue;
+      mapped++;
+      assert(mapping.unitAt(address) === unit, "the way back from flash leads to the same unit");
+    }
+    assert(mapped === mapping.mapped, "mapped units are counted");
+    for (let die = 0; die < geometry.dies; die++) {
+      assert(
+        flash.dieBusyNs[die] <= nowNs * geometry.planes + 1e9,
+        "a die works no longer than time has passed",
+      );
+    }
+  }
+}
