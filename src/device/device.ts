@@ -20,6 +20,7 @@ import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { Extent, FaultExtent } from "../base/extent.js";
 import type { HealthLog } from "../base/health.js";
+import type { NativeSparseMemory } from "../base/native.js";
 import { Flag, Op, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
@@ -82,6 +83,7 @@ export class Device implements PollingTarget, CompletionSink {
   readonly canTrim = true;
   readonly canZeroFast: boolean;
   readonly requests: RequestTable;
+  readonly nativeMemory: NativeSparseMemory | null;
 
   private readonly store: Store;
   private readonly model: Model;
@@ -142,6 +144,7 @@ export class Device implements PollingTarget, CompletionSink {
     this.hasVolatileCache = identity.hasVolatileCache;
     this.canZeroFast = model.isZeroFast ?? false;
     this.requests = requests;
+    this.nativeMemory = "memory" in store.nativeBytes ? store.nativeBytes.memory : null;
     this.store = store;
     this.model = model;
     this.faults = faults;
@@ -167,6 +170,15 @@ export class Device implements PollingTarget, CompletionSink {
       model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
     this.isScheduled = new Uint8Array(capacity);
     clock.onDeadline = () => this.pump();
+  }
+
+  /** A fault that is set later meets the bytes in their place: it comes in the midst of the write, as a drive's errors do. */
+  canLand(offsetBytes: number, lengthBytes: number): boolean {
+    return (
+      this.faults.isEmpty &&
+      this.zoneTable === null &&
+      this.store.canLand?.(offsetBytes, lengthBytes) === true
+    );
   }
 
   get zones(): ZoneView | null {
