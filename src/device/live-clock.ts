@@ -24,7 +24,7 @@ export type Timing = (typeof timings)[number];
  * How long before its deadline a thread stops sleeping.
  *
  * sleep    never: late by what a wake-up takes, 20 to 100 us; costs nothing
- * hybrid   80 us, within which nearly all wake-ups fall: late by a few us; stays awake for 0.3 ms after each deadline too, since
+ * hybrid   80 us, or more where wake-ups turn out to take longer (up to 0.4 ms): late by a few us; stays awake for 0.3 ms after each deadline too, since
  *          the next request is on its way; costs up to 0.4 ms of processor time a deadline, and nothing while idle
  * spin     always awake while anything is due: late by a few us; costs a processor
  */
