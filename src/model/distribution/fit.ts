@@ -95,7 +95,7 @@ function acceptanceOf(operation: "read" | "write", latencies: FioLatencies) {
   return [50, 99].map((percent) => ({
     figure: `${operation}s: ${percent} % of them, ${formatDuration(quantileOf(latencies, percent))}`,
     run: { rw: `rand${operation}`, bs: "4k", number_ios: 20_000 },
-    measure: `${operation}.p${percent}Ns`,
+    measure: `p${percent}`,
     is: `${Math.round(quantileOf(latencies, percent))}ns`,
   }));
 }

@@ -55,7 +55,7 @@ describe("a profile fitted to a fio run", () => {
     }
     const results = runAcceptance(path);
     expect(results).toHaveLength(2);
-    expect(results.filter(({ isAccepted }) => !isAccepted)).toEqual([]);
+    expect(results.filter(({ isMet }) => !isMet)).toEqual([]);
   });
 
   it("leaves out percentiles that too few requests stand behind", () => {
