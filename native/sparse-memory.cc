@@ -9,6 +9,9 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -61,6 +64,16 @@ int SparseMemory::Map(uint64_t size) {
   if (bits_ == nullptr) return errno;
   size_ = size;
   return 0;
+}
+
+int SparseMemory::Lock() {
+#if defined(__linux__) && defined(SYS_mlock2)
+  constexpr int kOnFault = 1;
+  if (syscall(SYS_mlock2, bits_, bitmap_bytes_, kOnFault) != 0) return errno;
+  return syscall(SYS_mlock2, bytes_, mapped_bytes_, kOnFault) == 0 ? 0 : errno;
+#else
+  return ENOSYS;
+#endif
 }
 
 int SparseMemory::Grow(uint64_t size) {
@@ -231,7 +244,7 @@ void SparseMemory::GiveBack(uint64_t begin, uint64_t end) {
   if (begin >= end) return;
 #ifdef __linux__
   if (madvise(bytes_ + begin, end - begin, MADV_DONTNEED) == 0) return;
-  // Refused for locked memory (mlockall); newer kernels (5.18) have a way for that, and zeroes do everywhere.
+  // Refused for locked memory; newer kernels (5.18) have a way for that, and zeroes do everywhere.
   if (madvise(bytes_ + begin, end - begin, kDontNeedLocked) == 0) return;
   memset(bytes_ + begin, 0, end - begin);
 #else
@@ -258,6 +271,7 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
                            InstanceMethod<&Self::Discard>("discard"),
                            InstanceMethod<&Self::Reserve>("reserve"),
                            InstanceMethod<&Self::Grow>("grow"),
+                           InstanceMethod<&Self::Lock>("lock"),
                            InstanceMethod<&Self::AllocatedBytes>("allocatedBytes"),
                            InstanceMethod<&Self::HoleBytes>("holeBytes"),
                            InstanceMethod<&Self::IsAllocated>("isAllocated"),
@@ -344,6 +358,11 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
     double size = Double(info, 0);
     bool is_growth = memory_ != nullptr && size >= static_cast<double>(memory_->size()) && size <= kLargest;
     return Napi::Number::New(info.Env(), is_growth ? memory_->Grow(static_cast<uint64_t>(size)) : EINVAL);
+  }
+
+  /** lock(): 0 or an errno. */
+  Napi::Value Lock(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), memory_ != nullptr ? memory_->Lock() : EINVAL);
   }
 
   Napi::Value AllocatedBytes(const Napi::CallbackInfo& info) {

@@ -32,6 +32,9 @@ class SparseMemory {
    */
   int Grow(uint64_t size);
 
+  /** Pages that are touched, from now on, are never swapped out. Returns 0 or an errno. */
+  int Lock();
+
   /** How many other threads can stay at once without waiting for each other. */
   static constexpr size_t kStays = 16;
 

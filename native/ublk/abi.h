@@ -115,6 +115,7 @@ static_assert(sizeof(ControlCommand) == 32);
 struct IoDescriptor {
   /** Operation in bits 0 to 7. */
   uint32_t op_flags;
+  /** Zones, for a report of zones. */
   uint32_t sectors;
   uint64_t start_sector;
   uint64_t address;
@@ -126,6 +127,7 @@ struct IoCommand {
   uint16_t queue_id;
   uint16_t tag;
   int32_t result;
+  /** Of the tag's buffer; with user copy 0, or of an append the sector it was written to. */
   uint64_t address;
 };
 static_assert(sizeof(IoCommand) == 16);
@@ -141,6 +143,16 @@ constexpr uint8_t kWriteRequest = 1;
 constexpr uint8_t kFlushRequest = 2;
 constexpr uint8_t kDiscardRequest = 3;
 constexpr uint8_t kWriteZeroesRequest = 5;
+constexpr uint8_t kZoneOpenRequest = 10;
+constexpr uint8_t kZoneCloseRequest = 11;
+constexpr uint8_t kZoneFinishRequest = 12;
+constexpr uint8_t kZoneAppendRequest = 13;
+constexpr uint8_t kZoneResetAllRequest = 14;
+constexpr uint8_t kZoneResetRequest = 15;
+constexpr uint8_t kReportZonesRequest = 18;
+
+/** `sizeof(struct blk_zone)`. */
+constexpr uint32_t kZoneBytes = 64;
 
 constexpr uint32_t kRequestFua = 1u << 13;
 constexpr uint32_t kRequestNoUnmap = 1u << 15;

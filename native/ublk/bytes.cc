@@ -52,6 +52,12 @@ int CopyPayload(const RequestBytes& request, uint8_t* target, uint64_t length) {
   return 0;
 }
 
+int CopyAnswer(const RequestBytes& request, const uint8_t* source, uint64_t length) {
+  if (request.buffer == nullptr) return All(pwrite, request.fd, source, length, request.position);
+  memcpy(request.buffer, source, length);
+  return 0;
+}
+
 Mover::Mover(std::shared_ptr<Store> store, size_t thread, size_t largest_bytes)
     : store_(std::move(store)), thread_(thread), largest_bytes_(largest_bytes) {}
 

@@ -35,6 +35,9 @@ struct RequestBytes {
 /** Copies a write's payload to `target`. Returns 0 or an errno. */
 int CopyPayload(const RequestBytes& request, uint8_t* target, uint64_t length);
 
+/** Copies `source` to the beginning of what a request asks for. Returns 0 or an errno. */
+int CopyAnswer(const RequestBytes& request, const uint8_t* source, uint64_t length);
+
 /** Moves bytes between requests and a store, for one thread: it has what is needed in between. */
 class Mover {
  public:

@@ -19,7 +19,7 @@ class Counters {
   static void RecordValue(double* cells, double value_ns);
 
  private:
-  static constexpr size_t kOperations = 5;
+  static constexpr size_t kOperations = 12;
   static constexpr size_t kCellsPerOperation = 3;
   static constexpr size_t kInFlightCell = kOperations * kCellsPerOperation;
   static constexpr size_t kHistograms = kInFlightCell + 2;

@@ -265,6 +265,28 @@ void Queue::Receive(uint16_t tag, double now_ns) {
     case kWriteZeroesRequest:
       request.op = kZeroes;
       break;
+    case kZoneAppendRequest:
+      request.op = kAppend;
+      break;
+    case kZoneOpenRequest:
+      request.op = kZoneOpen;
+      break;
+    case kZoneCloseRequest:
+      request.op = kZoneClose;
+      break;
+    case kZoneFinishRequest:
+      request.op = kZoneFinish;
+      break;
+    case kZoneResetRequest:
+      request.op = kZoneReset;
+      break;
+    case kZoneResetAllRequest:
+      request.op = kZoneResetAll;
+      break;
+    case kReportZonesRequest:
+      request.op = kZoneReport;
+      request.length_bytes = descriptor.sectors * kZoneBytes;
+      break;
     default:
       Commit(tag, -EOPNOTSUPP);
       return;
@@ -311,6 +333,9 @@ void Queue::TakeVerdicts() {
     // Answers of a device thread that has died meanwhile come too late.
     if (tag >= requests_.size() || requests_[tag].stage != Stage::kUndecided) continue;
     if (verdict.kind == kMove) {
+      Move(requests_[tag], tag);
+    } else if (verdict.kind == kMoveTo) {
+      requests_[tag].offset_bytes = static_cast<uint64_t>(verdict.due_ns);
       Move(requests_[tag], tag);
     } else {
       undecided_--;
@@ -372,8 +397,21 @@ void Queue::DeliverDue() {
     const Request& request = requests_[tag];
     counters_.Record(request.op, request.length_bytes, request.error != 0, now_ns - request.arrival_ns,
                      now_ns - request.due_ns);
-    bool has_bytes = request.op == kRead || request.op == kWrite;
-    Commit(tag, request.error != 0 ? -request.error : has_bytes ? static_cast<int32_t>(request.length_bytes) : 0);
+    Commit(tag, request.error != 0 ? -request.error : ResultOf(request));
+  }
+}
+
+int32_t Queue::ResultOf(const Request& request) const {
+  switch (request.op) {
+    case kRead:
+    case kWrite:
+      return static_cast<int32_t>(request.length_bytes);
+    case kZoneReport:
+      // The driver's buffer may be larger than the report, and it sends a request again that has not filled it. It cuts
+      // what is too much (`__ublk_complete_rq`).
+      return static_cast<int32_t>(device_.largest_bytes);
+    default:
+      return 0;
   }
 }
 
@@ -401,7 +439,11 @@ void Queue::PrepareFetch(uint32_t command, uint16_t tag, int32_t result) {
   sqe->offset = command;
   sqe->user_data = tag;
   IoCommand io{number_, tag, result, 0};
-  if (buffers_ != nullptr) io.address = reinterpret_cast<uint64_t>(BytesOf(tag).buffer);
+  if (buffers_ != nullptr) {
+    io.address = reinterpret_cast<uint64_t>(BytesOf(tag).buffer);
+  } else if (command == kCommitAndFetch && requests_[tag].op == kAppend) {
+    io.address = requests_[tag].offset_bytes >> kSectorShift;
+  }
   memcpy(sqe->command, &io, sizeof io);
 }
 

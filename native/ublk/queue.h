@@ -16,7 +16,21 @@
 namespace ublk {
 
 /** Operation codes as the request table has them (src/base/request.ts). */
-enum Operation : uint8_t { kRead, kWrite, kFlush, kTrim, kZeroes, kOperationCount };
+enum Operation : uint8_t {
+  kRead,
+  kWrite,
+  kFlush,
+  kTrim,
+  kZeroes,
+  kAppend,
+  kZoneOpen,
+  kZoneClose,
+  kZoneFinish,
+  kZoneReset,
+  kZoneResetAll,
+  kZoneReport,
+  kOperationCount,
+};
 
 /** Bits of the request table's flags. */
 constexpr uint8_t kFlagFua = 1;
@@ -37,7 +51,7 @@ struct SharedDevice {
   /** 1 while requests are decided by `latencies_ns`, without JavaScript. */
   SharedCounter is_decided_natively;
   /** Time from arrival to completion by operation; negative where JavaScript has to be asked. */
-  alignas(64) double latencies_ns[8];
+  alignas(64) double latencies_ns[16];
 };
 
 /** A request on its way to JavaScript. */
@@ -51,11 +65,15 @@ struct Arrival {
   double reserved;
 };
 static_assert(sizeof(Arrival) == 32);
+static_assert(kOperationCount <= sizeof(SharedDevice::latencies_ns) / sizeof(double));
 
 /** What JavaScript says about a request. */
 struct Verdict {
   uint16_t tag;
-  /** `kMove`: a write's payload may move. `kComplete`: that too, and the reply has a due time. `kCompleteMoved`: it has moved. */
+  /**
+   * `kMove`: a write's payload may move. `kComplete`: that too, and the reply has a due time. `kCompleteMoved`: it has moved.
+   * `kMoveTo`: an append's payload may move, to the place that stands where the due time would.
+   */
   uint16_t kind;
   /** 0, or the errno the request ends with. */
   int32_t error;
@@ -63,7 +81,7 @@ struct Verdict {
 };
 static_assert(sizeof(Verdict) == 16);
 
-enum VerdictKind : uint16_t { kMove, kComplete, kCompleteMoved };
+enum VerdictKind : uint16_t { kMove, kComplete, kCompleteMoved, kMoveTo };
 
 /** One queue's part. The two rings follow it: arrivals, then verdicts. Indices run freely; a place is index & mask. */
 struct SharedQueue {
@@ -155,6 +173,7 @@ class Queue {
   void DeliverDue();
   void FailUndecided();
   void Commit(uint16_t tag, int32_t result);
+  int32_t ResultOf(const Request& request) const;
   Sqe* Prepare();
   void PrepareFetch(uint32_t command, uint16_t tag, int32_t result);
   void ListenForWake();

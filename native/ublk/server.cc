@@ -226,6 +226,7 @@ class Port : public Napi::ObjectWrap<Port> {
                            InstanceMethod<&Port::UseFile>("useFile"),
                            InstanceMethod<&Port::WakeQueue>("wakeQueue"),
                            InstanceMethod<&Port::ReadPayload>("readPayload"),
+                           InstanceMethod<&Port::WriteAnswer>("writeAnswer"),
                            InstanceMethod<&Port::Close>("close"),
                        });
   }
@@ -285,6 +286,15 @@ class Port : public Napi::ObjectWrap<Port> {
     auto tag = static_cast<uint16_t>(info[1].ToNumber().Uint32Value());
     RequestBytes bytes = device_->queues[info[0].ToNumber().Uint32Value()]->BytesOf(tag);
     return Napi::Number::New(info.Env(), CopyPayload(bytes, target.Data(), target.ByteLength()));
+  }
+
+  /** writeAnswer(queue, tag, source): the beginning of what a request in flight asks for; 0 or an errno. */
+  Napi::Value WriteAnswer(const Napi::CallbackInfo& info) {
+    if (device_ == nullptr) return Napi::Number::New(info.Env(), ENODEV);
+    auto source = info[2].As<Napi::Uint8Array>();
+    auto tag = static_cast<uint16_t>(info[1].ToNumber().Uint32Value());
+    RequestBytes bytes = device_->queues[info[0].ToNumber().Uint32Value()]->BytesOf(tag);
+    return Napi::Number::New(info.Env(), CopyAnswer(bytes, source.Data(), source.ByteLength()));
   }
 
   /** close(): nobody decides any more. */

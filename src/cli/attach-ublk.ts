@@ -1,22 +1,34 @@
-/** What `blkforge attach --ublk` asks for, and how it is done. */
+/** What `blkforge attach --ublk` asks for, and how it is done; `blkforge recover` does the second half again. */
+import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
 import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
 import type { DeviceHandle } from "../device/host.js";
 import type { DeviceSpec } from "../device/spec.js";
 import { limits } from "../ublk/abi.js";
 import { readDeviceId, UblkAttachment, type UblkOptions } from "../ublk/attachment.js";
-import type { Attached } from "./attach.js";
+import { identityOf, removeState, saveState, type UblkState } from "../ublk/state.js";
+import type { Attached } from "./attached.js";
+import type { DeviceOptions } from "./serve-options.js";
 
 export interface UblkCommandOptions {
   queues: number;
   depth: number;
   maxIo: string;
   copy: "user" | "kernel";
+  cache: "auto" | "write-back" | "write-through";
+  recovery: "none" | "reissue" | "fail-io";
   partitionScan: boolean;
+  ownMounts?: boolean;
   blockSize?: number;
   scheduler?: string;
   readAhead?: string;
 }
+
+/** What is known before the device's size is. */
+export type UblkPlan = Omit<UblkOptions, "parameters" | "onAdded"> & {
+  parameters: Omit<UblkOptions["parameters"], "sizeBytes">;
+};
 
 const smallestRequestBytes = 4096;
 const blockSizes = [512, 1024, 2048, 4096];
@@ -25,8 +37,8 @@ const blockSizes = [512, 1024, 2048, 4096];
 export function readUblkOptions(
   device: string | boolean,
   options: UblkCommandOptions,
-  { profile, isReadOnly }: DeviceSpec,
-): Omit<UblkOptions, "parameters"> & { parameters: Omit<UblkOptions["parameters"], "sizeBytes"> } {
+  { profile, isReadOnly, file }: DeviceSpec,
+): UblkPlan {
   const refuse = (message: string, hint: string): never => {
     throw new BlkError("BLK_E_USAGE", message, hint);
   };
@@ -45,6 +57,9 @@ export function readUblkOptions(
   ) {
     refuse(`--max-io ${options.maxIo} is not possible`, "Give 4K to 32M, a multiple of 4K");
   }
+  if (profile.zones !== null && options.copy === "kernel") {
+    refuse("the driver copies no bytes of zoned devices itself", "Leave out --copy kernel");
+  }
   const logicalBlockBytes = options.blockSize ?? profile.logicalBlockBytes;
   if (!blockSizes.includes(logicalBlockBytes)) {
     refuse(`the kernel has no blocks of ${logicalBlockBytes} bytes`, "Give 512, 1024, 2048 or 4096");
@@ -54,7 +69,7 @@ export function readUblkOptions(
     queues,
     depth,
     copy: options.copy,
-    recovery: "none",
+    recovery: options.recovery,
     scansPartitions: options.partitionScan,
     isRotational: profile.isRotational,
     ...(options.scheduler === undefined ? {} : { scheduler: options.scheduler }),
@@ -65,18 +80,82 @@ export function readUblkOptions(
       largestRequestBytes,
       isReadOnly,
       isRotational: profile.isRotational,
-      hasVolatileCache: profile.hasVolatileCache,
+      // A file is written through the page cache: what is flushed has to arrive here as a flush.
+      hasVolatileCache:
+        options.cache === "auto" ? profile.hasVolatileCache || file !== null : options.cache === "write-back",
+      zones: profile.zones,
     },
   };
 }
 
-export function attachUblk(
+/**
+ * Bytes that shall outlive the server cannot be its own memory. Without a file of the user's they lie in one on tmpfs,
+ * which is memory too, and goes with the device.
+ */
+export function ownImageFor({ recovery }: UblkPlan, spec: DeviceSpec): string | null {
+  if (recovery === "none" || spec.file !== null) return null;
+  return `/dev/shm/blkforge-${spec.name}-${randomBytes(4).toString("hex")}.img`;
+}
+
+export async function attachUblk(
   device: DeviceHandle,
-  options: ReturnType<typeof readUblkOptions>,
+  plan: UblkPlan,
+  spec: DeviceSpec,
+  command: { profile: string; options: DeviceOptions & UblkCommandOptions },
+  ownImage: string | null,
 ): Promise<Attached> {
-  const { sizeBytes } = device.description;
-  return UblkAttachment.create(device.ublk, {
-    ...options,
-    parameters: { ...options.parameters, sizeBytes },
+  const remember = (id: number): UblkState => ({
+    schemaVersion: 1,
+    id,
+    name: spec.name,
+    server: identityOf(process.pid),
+    isRecoverable: plan.recovery !== "none",
+    ownImage,
+    command: {
+      profile: /[/]|\.ya?ml$/.test(command.profile) ? resolve(command.profile) : command.profile,
+      // The image is there now, with the size it has.
+      options: { ...command.options, ...(spec.file === null ? {} : { file: resolve(spec.file) }) },
+      workingDirectory: process.cwd(),
+    },
   });
+  let addedId: number | null = null;
+  try {
+    const attachment = await UblkAttachment.create(device.ublk, {
+      ...plan,
+      parameters: { ...plan.parameters, sizeBytes: device.description.sizeBytes },
+      onAdded: (id) => {
+        addedId = id;
+        saveState(remember(id));
+      },
+    });
+    return forgetting(attachment);
+  } catch (error) {
+    if (addedId !== null) removeState(addedId);
+    throw error;
+  }
+}
+
+/** Takes a device over whose server has died. */
+export async function recoverUblk(device: DeviceHandle, state: UblkState): Promise<Attached> {
+  const attachment = await UblkAttachment.recover(device.ublk, state.id);
+  saveState({ ...state, server: identityOf(process.pid) });
+  return forgetting(attachment);
+}
+
+/** When the device is gone, so is what was remembered of it. */
+function forgetting(attachment: UblkAttachment): Attached {
+  return {
+    path: attachment.path,
+    ended: attachment.ended,
+    resize: (sizeBytes) => attachment.resize(sizeBytes),
+    async detach(isForced) {
+      const holders = await attachment.detach(isForced);
+      removeState(attachment.id);
+      return holders;
+    },
+    async close() {
+      await attachment.close();
+      removeState(attachment.id);
+    },
+  };
 }

@@ -1,4 +1,5 @@
 /** `blkforge attach`: serve a device and attach it to this machine's kernel, until interrupted. */
+import { rmSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { pino } from "pino";
 import { BlkError, ExitCode } from "../base/errors.js";
@@ -6,10 +7,12 @@ import { parseSize } from "../base/units.js";
 import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
-import { attachUblk, readUblkOptions, type UblkCommandOptions } from "./attach-ublk.js";
+import { attachUblk, ownImageFor, readUblkOptions, type UblkCommandOptions } from "./attach-ublk.js";
+import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
-import { type Serving, startServing } from "./serving.js";
+import { becomeDiskServer } from "./server-process.js";
+import { startServing } from "./serving.js";
 
 interface CommandOptions extends DeviceOptions, UblkCommandOptions {
   ublk?: string | boolean;
@@ -23,19 +26,6 @@ interface CommandOptions extends DeviceOptions, UblkCommandOptions {
   deadTimeout: number;
   force?: boolean;
   json?: boolean;
-}
-
-/** A device of this machine's kernel, whichever driver carries it. */
-export interface Attached {
-  /** Such as "/dev/nbd0". */
-  readonly path: string;
-  /** Resolves when somebody else has detached it; rejects when it can be served no longer. */
-  readonly ended: Promise<void>;
-  resize(sizeBytes: number): Promise<void>;
-  /** Resolves to who still holds it. @throws BlkError BLK_E_DEVICE_BUSY: it stays attached */
-  detach(isForced: boolean): Promise<string[]>;
-  /** Lets go of a device that somebody else has detached. */
-  close(): Promise<void>;
 }
 
 /** Block sizes the driver accepts where a page has 4 KiB. */
@@ -68,6 +58,23 @@ export const command = addDeviceOptions(
         .choices(["user", "kernel"])
         .default("user"),
     )
+    .addOption(
+      new Option(
+        "--cache <kind>",
+        "ublk: whether flushes are sent; auto: as the profile has it, and with a file",
+      )
+        .choices(["auto", "write-back", "write-through"])
+        .default("auto"),
+    )
+    .addOption(
+      new Option(
+        "--recovery <way>",
+        "ublk: when the server dies, keep the device for blkforge recover, and meanwhile its requests (reissue) or errors (fail-io, Linux 6.13)",
+      )
+        .choices(["none", "reissue", "fail-io"])
+        .default("none"),
+    )
+    .option("--own-mounts", "ublk: serve from a mount namespace of its own")
     .option("--no-partition-scan", "ublk: do not look for partitions (Linux 7.0)")
     .option("--listen <uri>", "serve the same device over NBD too; repeat for several", collect, [])
     .option("--nbd <device>", "/dev/nbdN, or auto for any free one", "auto")
@@ -116,27 +123,43 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
   const [spec] = server.devices;
   const overUblk = options.ublk === undefined ? null : readUblkOptions(options.ublk, options, spec);
   const overNbd = readAttachOptions(options, spec.profile);
-  if (overUblk !== null) spec.requestCapacity = 2 * overUblk.queues * overUblk.depth;
+  let ownImage: string | null = null;
+  if (overUblk !== null) {
+    becomeDiskServer({ hasOwnMounts: options.ownMounts, inherited: inheritedDescriptors(options.listen) });
+    spec.requestCapacity = 2 * overUblk.queues * overUblk.depth;
+    ownImage = ownImageFor(overUblk, spec);
+    spec.file ??= ownImage;
+  }
   const signals = new Signals();
   let attachment: Attached | null = null;
-  const serving = await startServing(server, {
-    api: options.api,
-    onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
-  });
-  const [device] = serving.devices;
   try {
-    attachment =
-      overUblk === null
-        ? await attachNbd(device, overNbd, options.logLevel)
-        : await attachUblk(device, overUblk);
-    announce(attachment, device, options);
-    await serveUntilDetached(attachment, serving, signals, options.force ?? false);
+    const serving = await startServing(server, {
+      api: options.api,
+      onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+    });
+    const [device] = serving.devices;
+    try {
+      attachment =
+        overUblk === null
+          ? await attachNbd(device, overNbd, options.logLevel)
+          : await attachUblk(device, overUblk, spec, { profile, options }, ownImage);
+      const { connections, queues, depth } = options;
+      announce(attachment, device, options, overUblk === null ? { connections } : { queues, depth });
+      await serveUntilDetached(attachment, serving, signals, options.force ?? false);
+    } finally {
+      signals.close();
+      await serving.close();
+    }
+    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
   } finally {
-    signals.close();
-    await serving.close();
+    if (ownImage !== null) rmSync(ownImage, { force: true });
   }
-  if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
   process.exitCode = ExitCode.ok;
+}
+
+/** Sockets handed over by number, as in fd:3. */
+function inheritedDescriptors(listen: readonly string[]): number[] {
+  return listen.map((uri) => Number(/^fd:(\d+)/.exec(uri)?.[1])).filter(Number.isInteger);
 }
 
 async function attachNbd(
@@ -147,63 +170,6 @@ async function attachNbd(
   const { name } = device.description;
   const log = pino({ level, base: { device: name } }, pino.destination({ dest: 2, sync: true }));
   return KernelAttachment.create(device.kernelLinks, options, log);
-}
-
-function announce({ path }: Attached, device: DeviceHandle, options: CommandOptions): void {
-  const { uris, ...description } = device.description;
-  if (options.json) {
-    const { connections, queues, depth, api } = options;
-    const more = {
-      ...(options.ublk === undefined ? { connections } : { queues, depth }),
-      ...(uris.length === 0 ? {} : { uris }),
-      ...(api === undefined ? {} : { api }),
-      pid: process.pid,
-    };
-    process.stdout.write(
-      `${JSON.stringify({ schemaVersion: 1, ready: true, path, ...description, ...more })}\n`,
-    );
-  } else {
-    process.stdout.write(`${[path, ...uris, "ready"].join("\n")}\n`);
-  }
-}
-
-async function serveUntilDetached(
-  attachment: Attached,
-  { ended }: Serving,
-  signals: Signals,
-  isForced: boolean,
-): Promise<void> {
-  try {
-    for (let asked = 0; ; asked++) {
-      const event = await Promise.race([
-        signals.next().then(() => "signal" as const),
-        attachment.ended.then(() => "detached" as const),
-        ended.then(() => "detached" as const),
-      ]);
-      if (event === "detached") {
-        await attachment.close();
-        return;
-      }
-      try {
-        const holders = await attachment.detach(isForced || asked > 0);
-        if (holders.length > 0) say(`${attachment.path} is detached, and was still ${holders.join(", ")}`);
-        return;
-      } catch (error) {
-        if (!(error instanceof BlkError && error.code === "BLK_E_DEVICE_BUSY")) throw error;
-        say(
-          `${error.message}; it stays attached. Give it up and interrupt again, or interrupt again to pull it`,
-        );
-      }
-    }
-  } catch (error) {
-    // Whatever went wrong: a device nobody serves must not stay, or its users would wait for it.
-    await attachment.detach(true).catch(() => {});
-    throw error;
-  }
-}
-
-function say(text: string): void {
-  process.stderr.write(`blkforge: ${text}\n`);
 }
 
 function readAttachOptions(
@@ -239,43 +205,6 @@ function readAttachOptions(
     isRotational: profile.isRotational,
     ...(options.scheduler === undefined ? {} : { scheduler: options.scheduler }),
     ...(options.readAhead === undefined ? {} : { readAheadBytes: parseSize(options.readAhead) }),
-  };
-}
-
-/** SIGINT and SIGTERM, one after the other. */
-class Signals {
-  private resolve: (() => void) | null = null;
-  private hasCome = false;
-
-  constructor() {
-    process.on("SIGINT", this.onSignal);
-    process.on("SIGTERM", this.onSignal);
-  }
-
-  next(): Promise<void> {
-    if (this.hasCome) {
-      this.hasCome = false;
-      return Promise.resolve();
-    }
-    return new Promise((resolve) => {
-      this.resolve = resolve;
-    });
-  }
-
-  close(): void {
-    process.off("SIGINT", this.onSignal);
-    process.off("SIGTERM", this.onSignal);
-  }
-
-  private readonly onSignal = (signal: NodeJS.Signals): void => {
-    if (this.resolve === null) {
-      // During the start, or while it is detached: the first is kept, a second is impatience.
-      if (this.hasCome) process.exit(signal === "SIGINT" ? 130 : 143);
-      this.hasCome = true;
-      return;
-    }
-    this.resolve();
-    this.resolve = null;
   };
 }
 

@@ -11,6 +11,7 @@ import { onStopSignal } from "./serving.js";
 interface GuestOptions {
   device?: string;
   size?: string;
+  ublk?: boolean;
   connections: number;
   blockSize?: number;
   set: string[];
@@ -35,7 +36,8 @@ function addGuestOptions(command: Command): Command {
   return command
     .option("--device <profile>", "serve this profile (a name or a YAML file) and attach it as $DEV")
     .option("--size <size>", "capacity of the device: 512M, 10G (default: the profile's)")
-    .option("--connections <n>", "connections to the server, so hardware queues up to --smp", readCount, 1)
+    .option("--ublk", "attach it over ublk instead of NBD")
+    .option("--connections <n>", "connections to the server, or ublk's queues, up to --smp", readCount, 1)
     .option("--block-size <bytes>", "the kernel's logical block size (default: the profile's)", readCount)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
     .option("--seed <n>", "seed of the device's random decisions", readSeed)
@@ -171,6 +173,7 @@ function labDevice(profileName: string, options: GuestOptions): LabDevice {
   });
   return {
     profile: profileName,
+    transport: options.ublk ? "ublk" : "nbd",
     connections: options.connections,
     // The kernel's client does not ask the server for it.
     blockSizeBytes: options.blockSize ?? profile.logicalBlockBytes,

@@ -25,6 +25,15 @@ const commands: Record<string, Entry> = {
     load: () => import("./attach.js"),
   },
   detach: { summary: "detach a device from this machine's kernel", load: () => import("./detach.js") },
+  list: { summary: "list the ublk devices of this machine", load: () => import("./list.js") },
+  recover: {
+    summary: "take over a ublk device whose server has died",
+    load: () => import("./recover.js"),
+  },
+  cleanup: {
+    summary: "remove ublk devices whose servers have died",
+    load: () => import("./cleanup.js"),
+  },
   resize: { summary: "make a running device larger", load: () => import("./resize.js") },
   doctor: {
     summary: "say what this machine lacks for each way of use, and what mends it",

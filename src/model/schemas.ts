@@ -14,9 +14,9 @@ export const modelSchemas = {
   instant: instantSchema,
   fixed: fixedSchema,
   hdd: hddSchema,
+  ssd: ssdSchema,
   distribution: distributionSchema,
   cloud: cloudSchema,
-  ssd: ssdSchema,
 } as const;
 
 export type ModelName = keyof typeof modelSchemas;

@@ -36,10 +36,10 @@ export interface ProfileProperties {
   physicalBlockBytes: number;
   isRotational: boolean;
   hasVolatileCache: boolean;
-  /** How it fails slow; empty for a healthy device. */
-  slow: SlowEntry[];
   /** Of a host-managed zoned device; null for all others. */
   zones: ZoneLayout | null;
+  /** How it fails slow; empty for a healthy device. */
+  slow: SlowEntry[];
   /** Absolute path of the profile's own file. */
   source: string;
   /** The profile as one document, in the words of the YAML: extended, with settings and size applied. */
@@ -193,7 +193,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     throw invalidProfile([...(common.error?.issues ?? []), ...(parameters.error?.issues ?? [])], origin);
   }
 
-  const { name, description, size, blockSize, rotational, writeCache, slow, zoned } = common.data;
+  const { name, description, size, blockSize, rotational, writeCache, zoned, slow } = common.data;
   const source = layers[0].path;
   const ownName = name ?? basename(source, extname(source));
   checkSize(size, blockSize.logical);
@@ -208,8 +208,8 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     physicalBlockBytes: blockSize.physical ?? blockSize.logical,
     isRotational: rotational ?? rotationalModels.has(model),
     hasVolatileCache: writeCache,
-    slow,
     zones: zones?.layout ?? null,
+    slow,
     source,
     document: { name: ownName, ...data },
     ...({ model, parameters: parameters.data } as ModelSpec),

@@ -57,12 +57,12 @@ export const commonSchema = z.strictObject({
     .boolean()
     .describe("Whether writes are acknowledged before they are durable, so that flush and FUA matter")
     .default(false),
-  slow: slowSchema
-    .describe("A device that fails slow: the name of a preset, or a list of presets and of what is slow when")
-    .default([]),
   zoned: zonedSchema
     .describe("Divides the device into zones that the host must write in order: SMR, ZNS")
     .optional(),
+  slow: slowSchema
+    .describe("A device that fails slow: the name of a preset, or a list of presets and of what is slow when")
+    .default([]),
   sources: z.unknown().describe("Where the numbers come from, for the reader").optional(),
   acceptance: z.unknown().describe("Published figures the device is to be held against").optional(),
 });

@@ -6,6 +6,7 @@
  *
  * Source: Linux, include/uapi/linux/ublk_cmd.h, as of 6.12 and 7.3.
  */
+import type { ZoneLayout } from "../base/zone.js";
 
 /** `UBLK_U_CMD_*`. */
 export const Command = Object.freeze({
@@ -112,19 +113,21 @@ export interface DeviceParameters {
   isReadOnly: boolean;
   isRotational: boolean;
   hasVolatileCache: boolean;
+  zones: Pick<ZoneLayout, "zoneBytes" | "maxOpen" | "maxActive" | "maxAppendBytes"> | null;
 }
 
 const parametersBytes = 112;
-const ParameterType = Object.freeze({ basic: 1, discard: 2 });
+const ParameterType = Object.freeze({ basic: 1, discard: 2, zoned: 8 });
 const Attribute = Object.freeze({ readOnly: 1, rotational: 2, volatileCache: 4, fua: 8 });
 
-/** `struct ublk_params` as 6.12 has it: basic and discard. Newer kernels take the shorter form. */
+/** `struct ublk_params` as 6.12 has it: basic, discard and zoned. Newer kernels take the shorter form. */
 export function encodeParameters(parameters: DeviceParameters): Uint8Array {
-  const { sizeBytes, logicalBlockBytes, physicalBlockBytes, largestRequestBytes } = parameters;
+  const { sizeBytes, logicalBlockBytes, physicalBlockBytes, largestRequestBytes, zones } = parameters;
   const bytes = new Uint8Array(parametersBytes);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, parametersBytes, true);
-  view.setUint32(4, ParameterType.basic | ParameterType.discard, true);
+  const types = ParameterType.basic | ParameterType.discard | (zones === null ? 0 : ParameterType.zoned);
+  view.setUint32(4, types, true);
 
   // The kernel honours FUA only with a volatile cache, and without one nothing has to be flushed.
   const attributes =
@@ -137,6 +140,7 @@ export function encodeParameters(parameters: DeviceParameters): Uint8Array {
   view.setUint8(14, Math.log2(physicalBlockBytes));
   view.setUint8(15, Math.log2(physicalBlockBytes));
   view.setUint32(16, largestRequestBytes / sectorBytes, true);
+  view.setUint32(20, (zones?.zoneBytes ?? 0) / sectorBytes, true);
   view.setBigUint64(24, BigInt(sizeBytes / sectorBytes), true);
 
   const discard = 40;
@@ -146,5 +150,12 @@ export function encodeParameters(parameters: DeviceParameters): Uint8Array {
   view.setUint32(discard + 8, longestSectors, true);
   view.setUint32(discard + 12, longestSectors, true);
   view.setUint16(discard + 16, 1, true);
+
+  if (zones !== null) {
+    const zoned = 76;
+    view.setUint32(zoned, zones.maxOpen, true);
+    view.setUint32(zoned + 4, zones.maxActive, true);
+    view.setUint32(zoned + 8, Math.min(zones.maxAppendBytes, largestRequestBytes) / sectorBytes, true);
+  }
   return bytes;
 }

@@ -58,6 +58,8 @@ export interface UblkOptions extends QueueSettings {
   recovery: "none" | "reissue" | "fail-io";
   /** Whether the kernel shall look for partitions. */
   scansPartitions: boolean;
+  /** Told the device's number as soon as there is one, before it can be used. */
+  onAdded?: (id: number) => void;
 }
 
 /** The character device's node appears a moment after the command; udev may have to give it rights. */
@@ -133,6 +135,7 @@ export class UblkAttachment {
       const info = await addDevice(control, options);
       let threads: Threads | null = null;
       try {
+        options.onAdded?.(info.id);
         await control.setParameters(info.id, {
           ...options.parameters,
           largestRequestBytes: info.largestRequestBytes,
@@ -282,6 +285,7 @@ class Threads {
 async function addDevice(control: UblkControl, options: UblkOptions): Promise<DeviceInfo> {
   const wanted: FeatureName[] = [];
   if (options.copy === "user") wanted.push("userCopy");
+  if (options.parameters.zones !== null) wanted.push("zoned");
   if (options.recovery !== "none") wanted.push("userRecovery");
   if (options.recovery === "reissue") wanted.push("userRecoveryReissue");
   if (options.recovery === "fail-io") wanted.push("userRecoveryFailIo");
@@ -313,6 +317,7 @@ async function addDevice(control: UblkControl, options: UblkOptions): Promise<De
 
 const featureNames: Partial<Record<FeatureName, string>> = {
   userCopy: "user copy (6.5)",
+  zoned: "zones (6.6)",
   userRecovery: "recovery (6.1)",
   userRecoveryReissue: "recovery with requests sent again (6.1)",
   userRecoveryFailIo: "recovery with I/O errors meanwhile (6.13)",
@@ -469,7 +474,7 @@ async function beginRecovery(control: UblkControl, id: number): Promise<void> {
   }
 }
 
-function busy(id: number, holders: readonly string[]): BlkError {
+export function busy(id: number, holders: readonly string[]): BlkError {
   return new BlkError(
     "BLK_E_DEVICE_BUSY",
     `${devicePath(id)} is still ${holders.join(", ")}`,
@@ -477,6 +482,6 @@ function busy(id: number, holders: readonly string[]): BlkError {
   );
 }
 
-function noDevice(id: number): BlkError {
+export function noDevice(id: number): BlkError {
   return new BlkError("BLK_E_USAGE", `there is no ublk device ${id}`, "blkforge list shows which there are");
 }

@@ -16,6 +16,7 @@ import { Flag, noSlot, Op, type RequestSlot, type RequestTable } from "../base/r
 import type { PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
 import { ublkResultOfStatus } from "./errno.js";
 import { SharedDevice, type SharedLayout, SharedQueue, VerdictKind } from "./shared-memory.js";
+import { blkZoneBytes, ZoneReport } from "./zone-report.js";
 
 export interface ChannelOptions extends SharedLayout {
   /** The queue threads: `NativeUblkServer.id`. */
@@ -48,6 +49,7 @@ export class UblkChannel implements RequestOwner, RequestSource {
   private readonly isTold: Uint8Array;
   /** For payloads this thread has to move itself. */
   private payload = new Uint8Array(0);
+  private readonly zoneReport: ZoneReport | null;
   private isWaitingForSlot = false;
   private isClosed = false;
 
@@ -67,6 +69,8 @@ export class UblkChannel implements RequestOwner, RequestSource {
     this.port = new UblkPort(options.serverId, options.originNs, options.spinNs, () => this.onArrivals());
     this.shareStore();
     if (!store.isVolatile) this.payload = new Uint8Array(options.largestRequestBytes);
+    const { zones } = target;
+    this.zoneReport = zones === null ? null : new ZoneReport(zones, options.largestRequestBytes);
     target.addSource(this);
     this.device.setListenerAsleep(true);
   }
@@ -105,13 +109,18 @@ export class UblkChannel implements RequestOwner, RequestSource {
   }
 
   onScheduled(slot: RequestSlot, dueNs: number): void {
-    const error = -ublkResultOfStatus[this.requests.status[slot]];
+    let error = -ublkResultOfStatus[this.requests.status[slot]];
+    if (error === 0 && this.requests.op[slot] === Op.zoneReport) error = this.answerReport(slot);
     const kind = this.hasMoved[slot] === 1 ? VerdictKind.completeMoved : VerdictKind.complete;
     this.tell(slot, kind, error, dueNs);
   }
 
   movePayload(slot: RequestSlot): void {
-    this.tell(slot, VerdictKind.move, 0, 0);
+    if (this.requests.op[slot] === Op.append) {
+      this.tell(slot, VerdictKind.moveTo, 0, this.requests.offsetBytes[slot]);
+    } else {
+      this.tell(slot, VerdictKind.move, 0, 0);
+    }
   }
 
   onCompletion(slot: RequestSlot): void {
@@ -162,7 +171,7 @@ export class UblkChannel implements RequestOwner, RequestSource {
     requests.flags[slot] = flags;
     requests.queue[slot] = queue;
     requests.offsetBytes[slot] = shared.offsetBytes;
-    requests.lengthBytes[slot] = lengthBytes;
+    requests.lengthBytes[slot] = op > Op.append ? this.bytesOfZones(op, lengthBytes) : lengthBytes;
     requests.arrivalNs[slot] = shared.arrivalNs;
     this.tags[slot] = tag;
     this.hasMoved[slot] = 0;
@@ -178,6 +187,21 @@ export class UblkChannel implements RequestOwner, RequestSource {
       }
     }
     this.target.submit(slot, payload, this);
+  }
+
+  /** What a request about zones is about: the kernel names the first zone, and of a report the bytes it takes. */
+  private bytesOfZones(op: number, lengthBytes: number): number {
+    const { zones, sizeBytes } = this.target;
+    if (zones === null) return 0;
+    if (op === Op.zoneResetAll) return sizeBytes;
+    return op === Op.zoneReport ? (lengthBytes / blkZoneBytes) * zones.zoneBytes : zones.zoneBytes;
+  }
+
+  private answerReport(slot: RequestSlot): number {
+    assert(this.zoneReport !== null, "only a zoned device is asked for its zones");
+    const { offsetBytes, lengthBytes, queue } = this.requests;
+    const report = this.zoneReport.write(offsetBytes[slot], lengthBytes[slot]);
+    return this.port.writeAnswer(queue[slot], this.tags[slot], report);
   }
 
   private tell(slot: RequestSlot, kind: number, error: number, dueNs: number): void {

@@ -8,7 +8,7 @@
  */
 
 const cacheLineBytes = 64;
-const deviceBytes = 3 * cacheLineBytes;
+const deviceBytes = 4 * cacheLineBytes;
 const queueHeaderBytes = 5 * cacheLineBytes;
 const arrivalBytes = 32;
 const verdictBytes = 16;
@@ -20,8 +20,11 @@ const isDecidedNativelyCell = cellsPerLine;
 /** Float64 cells. */
 const latenciesCell = (2 * cacheLineBytes) / Float64Array.BYTES_PER_ELEMENT;
 
-/** `move`: a write's payload may move. `complete`: that too, and the reply has a due time. `completeMoved`: it has moved. */
-export const VerdictKind = Object.freeze({ move: 0, complete: 1, completeMoved: 2 });
+/**
+ * `move`: a write's payload may move. `complete`: that too, and the reply has a due time. `completeMoved`: it has moved.
+ * `moveTo`: an append's payload may move, to the place given instead of the due time.
+ */
+export const VerdictKind = Object.freeze({ move: 0, complete: 1, completeMoved: 2, moveTo: 3 });
 
 function powerOfTwoFrom(count: number): number {
   return 2 ** Math.ceil(Math.log2(count));

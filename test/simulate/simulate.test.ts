@@ -78,7 +78,7 @@ describe("simulation of a profile", () => {
     expect(text).toMatch(/^hdd-7200: .*\njob\.fio, seed 1: 500 requests in .* of simulated time\n/);
     expect(text).toMatch(/\nread +500 .* ms\n/);
     expect(text).toMatch(
-      /where the time went, on average\n +queue +overhead +seek +rotation +transfer\nread /,
+      /where the time went, on average\n +queue +overhead +cache +seek +rotation +transfer\nread /,
     );
     expect(text).toContain("read latency\n");
     expect(text).toContain("█");
