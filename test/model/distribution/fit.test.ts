@@ -43,6 +43,7 @@ describe("a profile fitted to a fio run", () => {
     const path = write("fitted.yaml", fitProfile({ path: run, name: "fitted", size: "1G" }));
     const profile = loadProfile(path);
     if (profile.model !== "distribution") throw new Error("a fitted profile is of model distribution");
+    expect(profile.description).toBe("Latencies of a fio run: 100000 x read, 100000 x flush");
     expect(profile).toMatchObject({ name: "fitted", sizeBytes: 2 ** 30, hasVolatileCache: true });
     expect(profile.parameters.latency[Op.flush].kind).toBe("table");
 
