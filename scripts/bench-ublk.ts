@@ -65,6 +65,7 @@ const rows = {
   },
   "instant, NBD": blkforge("instant", `--connections ${queues}`),
   "instant, ublk": blkforge("instant", `--ublk --queues ${queues}`),
+  "instant, ublk, kernel copy": blkforge("instant", `--ublk --queues ${queues} --copy kernel`),
   // A fault that never acts: as long as one is set, every request is asked about in JavaScript.
   "JavaScript, ublk": {
     begin:

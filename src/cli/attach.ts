@@ -11,7 +11,6 @@ import { attachUblk, ownImageFor, readUblkOptions, type UblkCommandOptions } fro
 import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
-import { becomeDiskServer } from "./server-process.js";
 import { startServing } from "./serving.js";
 
 interface CommandOptions extends DeviceOptions, UblkCommandOptions {
@@ -125,7 +124,6 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
   const overNbd = readAttachOptions(options, spec.profile);
   let ownImage: string | null = null;
   if (overUblk !== null) {
-    becomeDiskServer({ hasOwnMounts: options.ownMounts, inherited: inheritedDescriptors(options.listen) });
     spec.requestCapacity = 2 * overUblk.queues * overUblk.depth;
     ownImage = ownImageFor(overUblk, spec);
     spec.file ??= ownImage;
@@ -155,11 +153,6 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
     if (ownImage !== null) rmSync(ownImage, { force: true });
   }
   process.exitCode = ExitCode.ok;
-}
-
-/** Sockets handed over by number, as in fd:3. */
-function inheritedDescriptors(listen: readonly string[]): number[] {
-  return listen.map((uri) => Number(/^fd:(\d+)/.exec(uri)?.[1])).filter(Number.isInteger);
 }
 
 async function attachNbd(

@@ -10,7 +10,6 @@ import { readUblkOptions, recoverUblk, type UblkCommandOptions } from "./attach-
 import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
 import { type DeviceOptions, readServerSpec } from "./serve-options.js";
-import { becomeDiskServer } from "./server-process.js";
 import { startServing } from "./serving.js";
 
 export const command = new Command("recover")
@@ -27,7 +26,6 @@ export const command = new Command("recover")
 const endDeadlineMs = 5_000;
 
 async function recover(path: string | undefined, { json = false }: { json?: boolean }): Promise<void> {
-  becomeDiskServer();
   const state = await findState(path);
   const { profile, options, workingDirectory } = state.command;
   // Paths were given from there.

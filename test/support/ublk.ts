@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import type { LabExecOptions } from "../../src/lab/exec.js";
 import { inGuest, type LabRun } from "./lab.js";
 
-/** Deadlines are the host's: in virtual time an idle guest's clock leaps ahead. */
+/** No deadlines in here: in virtual time an idle guest's clock leaps ahead. */
 const helpers = `
 export BLKFORGE_API=unix:/run/api.sock
 # start LOG ARGUMENT...: attaches in the background and waits for "ready"; its pid is in $server, the device in $DEV.
@@ -49,7 +49,7 @@ export function ublkGuest(
 ): Promise<LabRun> {
   return inGuest(`${helpers}\n${script}`, {
     withBlkforge: true,
-    time: "virtual",
+    time: "real",
     cpus,
     deadlinesMs: { command: commandMs },
     files: {
