@@ -7,7 +7,13 @@ import { parseSize } from "../base/units.js";
 import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
-import { attachUblk, ownImageFor, readUblkOptions, type UblkCommandOptions } from "./attach-ublk.js";
+import {
+  attachUblk,
+  ownImageFor,
+  readUblkOptions,
+  requestCapacityFor,
+  type UblkCommandOptions,
+} from "./attach-ublk.js";
 import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
@@ -124,7 +130,7 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
   const overNbd = readAttachOptions(options, spec.profile);
   let ownImage: string | null = null;
   if (overUblk !== null) {
-    spec.requestCapacity = 2 * overUblk.queues * overUblk.depth;
+    spec.requestCapacity = requestCapacityFor(overUblk);
     ownImage = ownImageFor(overUblk, spec);
     spec.file ??= ownImage;
   }
