@@ -65,15 +65,17 @@ const rows = {
   },
   "instant, NBD": blkforge("instant", `--connections ${queues}`),
   "instant, ublk": blkforge("instant", `--ublk --queues ${queues}`),
-  "JavaScript, ublk": blkforge("/lab/javascript.yaml", `--ublk --queues ${queues}`),
+  "instant, ublk, kernel copy": blkforge("instant", `--ublk --queues ${queues} --copy kernel`),
+  // A fault that never acts: as long as one is set, every request is asked about in JavaScript.
+  "JavaScript, ublk": {
+    begin:
+      `attach instant --ublk --queues ${queues} --size ${sizeMegabytes}M --timing sleep --api unix:/run/api.sock\n` +
+      "blkforge fault add delay delay=1us --disarmed --api unix:/run/api.sock >/dev/null",
+    end: "detach",
+  },
 } as const satisfies Record<string, Row>;
 
 type RowName = keyof typeof rows;
-
-/** `instant` and `fixed` are decided natively; any other model is asked in JavaScript, and this one takes no time. */
-const javascriptProfile = `
-extends: instant
-`;
 
 /** `start PATTERN COMMAND...` runs a server until its output names the device, `attach` blkforge's; `detach` ends either. */
 const helpers = `
@@ -155,7 +157,6 @@ async function runInGuest(server: string): Promise<string> {
     time: "virtual",
     cpus: queues,
     tools: [server, "losetup"],
-    files: { "/lab/javascript.yaml": javascriptProfile },
     command: [`set -eu\n${script()}`],
     stdout,
     stderr,

@@ -1,5 +1,6 @@
 /** What `blkforge attach --ublk` asks for, and how it is done; `blkforge recover` does the second half again. */
 import { randomBytes } from "node:crypto";
+import { cpus } from "node:os";
 import { resolve } from "node:path";
 import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
@@ -86,6 +87,14 @@ export function readUblkOptions(
       zones: profile.zones,
     },
   };
+}
+
+/**
+ * Slots for all requests in flight, and as many again: a queue completes a request, and brings the next with its tag, before
+ * the device thread has looked at the clock. The kernel makes no more queues than there are processors.
+ */
+export function requestCapacityFor({ queues, depth }: UblkPlan): number {
+  return 2 * Math.min(queues, cpus().length) * depth;
 }
 
 /**

@@ -7,11 +7,16 @@ import { parseSize } from "../base/units.js";
 import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
-import { attachUblk, ownImageFor, readUblkOptions, type UblkCommandOptions } from "./attach-ublk.js";
+import {
+  attachUblk,
+  ownImageFor,
+  readUblkOptions,
+  requestCapacityFor,
+  type UblkCommandOptions,
+} from "./attach-ublk.js";
 import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
-import { becomeDiskServer } from "./server-process.js";
 import { startServing } from "./serving.js";
 
 interface CommandOptions extends DeviceOptions, UblkCommandOptions {
@@ -125,8 +130,7 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
   const overNbd = readAttachOptions(options, spec.profile);
   let ownImage: string | null = null;
   if (overUblk !== null) {
-    becomeDiskServer({ hasOwnMounts: options.ownMounts, inherited: inheritedDescriptors(options.listen) });
-    spec.requestCapacity = 2 * overUblk.queues * overUblk.depth;
+    spec.requestCapacity = requestCapacityFor(overUblk);
     ownImage = ownImageFor(overUblk, spec);
     spec.file ??= ownImage;
   }
@@ -155,11 +159,6 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
     if (ownImage !== null) rmSync(ownImage, { force: true });
   }
   process.exitCode = ExitCode.ok;
-}
-
-/** Sockets handed over by number, as in fd:3. */
-function inheritedDescriptors(listen: readonly string[]): number[] {
-  return listen.map((uri) => Number(/^fd:(\d+)/.exec(uri)?.[1])).filter(Number.isInteger);
 }
 
 async function attachNbd(

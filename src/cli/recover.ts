@@ -6,11 +6,10 @@ import { readDeviceId } from "../ublk/attachment.js";
 import { UblkControl } from "../ublk/control.js";
 import { listDevices } from "../ublk/devices.js";
 import { isAlive, loadState, type UblkState } from "../ublk/state.js";
-import { readUblkOptions, recoverUblk, type UblkCommandOptions } from "./attach-ublk.js";
+import { readUblkOptions, recoverUblk, requestCapacityFor, type UblkCommandOptions } from "./attach-ublk.js";
 import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
 import { type DeviceOptions, readServerSpec } from "./serve-options.js";
-import { becomeDiskServer } from "./server-process.js";
 import { startServing } from "./serving.js";
 
 export const command = new Command("recover")
@@ -27,7 +26,6 @@ export const command = new Command("recover")
 const endDeadlineMs = 5_000;
 
 async function recover(path: string | undefined, { json = false }: { json?: boolean }): Promise<void> {
-  becomeDiskServer();
   const state = await findState(path);
   const { profile, options, workingDirectory } = state.command;
   // Paths were given from there.
@@ -36,7 +34,7 @@ async function recover(path: string | undefined, { json = false }: { json?: bool
   const server = readServerSpec([{ profile, choice: given, listen: given.listen }], given);
   const [spec] = server.devices;
   const plan = readUblkOptions(true, given, spec);
-  spec.requestCapacity = 2 * plan.queues * plan.depth;
+  spec.requestCapacity = requestCapacityFor(plan);
   const signals = new Signals();
   let attachment: Attached | null = null;
   const serving = await startServing(server, {

@@ -10,16 +10,19 @@ import { getSystemErrorName } from "node:util";
 import { BlkError } from "../base/errors.js";
 import { loadNative } from "../base/native.js";
 
+/** Set for the second time round, to the pid that set it: a child's environment has it too, and means nothing there. */
+const againVariable = "BLKFORGE_DISK_SERVER";
+
 /**
- * Makes this process one that serves disks. Returns only when it is one: the first time, the command starts again.
+ * Makes this process one that serves disks. Returns only when it is one: the first time, the command starts again. Called
+ * before the command is loaded, so that this costs no more than a bare start of Node.
  *
- * @param hasOwnMounts whether it shall live in a mount namespace of its own
- * @param inherited descriptors beside the standard streams that must stay open
+ * @param args the command line, of which `--own-mounts` and sockets handed over by number (`fd:3`) are looked at
  * @throws BlkError BLK_E_PRIVILEGE when mounts of its own are wanted and refused
  */
-export function becomeDiskServer({ hasOwnMounts = false, inherited = [] as readonly number[] } = {}): void {
-  const native = loadNative();
-  const { markIoFlusher, isIoFlusher, leaveMountNamespace, reexecute } = native;
+export function becomeDiskServer(args: readonly string[]): void {
+  const hasOwnMounts = args.includes("--own-mounts");
+  const { markIoFlusher, isIoFlusher, leaveMountNamespace, reexecute } = loadNative();
   if (markIoFlusher === undefined || isIoFlusher === undefined || reexecute === undefined) return;
   // The second time round: the environment carries what cannot be asked.
   const isAgain = process.env[againVariable] === String(process.pid);
@@ -43,10 +46,13 @@ export function becomeDiskServer({ hasOwnMounts = false, inherited = [] as reado
   reexecute(
     process.execPath,
     [process.execPath, ...process.execArgv, ...process.argv.slice(1)],
-    Int32Array.of(0, 1, 2, ...inherited),
+    Int32Array.of(0, 1, 2, ...inheritedDescriptors(args)),
   );
   // Still here: it could not. Marked threads are better than none.
   delete process.env[againVariable];
 }
 
-const againVariable = "BLKFORGE_DISK_SERVER";
+/** Sockets handed over by number, as in fd:3. */
+function inheritedDescriptors(args: readonly string[]): number[] {
+  return args.map((arg) => Number(/(?:^|=)fd:(\d+)/.exec(arg)?.[1])).filter(Number.isInteger);
+}
