@@ -1,23 +1,28 @@
 /** The option `--subtract-floor` of whatever serves a device. */
 import { readFileSync } from "node:fs";
 import { BlkError } from "../base/errors.js";
-import { type FloorTransport, formatFloor, parseFloor } from "../device/floor.js";
+import { type FloorTransport, floorTransports, formatFloor, parseFloor } from "../device/floor.js";
 import type { ServerSpec } from "../device/spec.js";
 
 /**
  * Has the floor taken off the latencies of every device of the server, and says so.
  *
- * @param path what was given to `--subtract-floor`, if it was
+ * @param given what came after `--subtract-floor`, if it was there: a file, or `transport:file` when another program attaches
+ * the device to the kernel
  * @throws BlkError BLK_E_FLOOR
  */
-export function subtractFloor(server: ServerSpec, path: string | undefined, transport: FloorTransport): void {
-  if (path === undefined) return;
+export function subtractFloor(server: ServerSpec, given: string | undefined, usual: FloorTransport): void {
+  if (given === undefined) return;
+  const named = floorTransports.find((name) => given.startsWith(`${name}:`));
+  const path = named === undefined ? given : given.slice(named.length + 1);
+  const transport = named ?? usual;
   const floor = parseFloor(readFloor(path), path, transport);
   for (const device of server.devices) device.floor = floor;
   process.stderr.write(`blkforge: floor of ${transport} taken off the model: ${formatFloor(floor)}\n`);
 }
 
-function readFloor(path: string): string {
+/** The file's text. @throws BlkError BLK_E_FLOOR */
+export function readFloor(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
