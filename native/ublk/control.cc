@@ -65,7 +65,7 @@ class Control : public Napi::ObjectWrap<Control> {
     return Napi::Number::New(info.Env(), error);
   }
 
-  /** submit(id, opcode, deviceId, queueId, data, buffer): 0 or an errno. The buffer is copied in, and out. */
+  /** submit(id, opcode, deviceId, queueId, data, buffer, pathLength): 0 or an errno. The buffer is copied in, and out. */
   Napi::Value Submit(const Napi::CallbackInfo& info) {
     auto number = [&info](size_t index) { return info[index].ToNumber().Int64Value(); };
     Sqe* sqe = watch_ == nullptr ? nullptr : ring_.Prepare();
@@ -79,6 +79,7 @@ class Control : public Napi::ObjectWrap<Control> {
     control.data = static_cast<uint64_t>(number(4));
     control.length = static_cast<uint16_t>(command->buffer.size());
     control.address = command->buffer.empty() ? 0 : reinterpret_cast<uint64_t>(command->buffer.data());
+    control.path_length = static_cast<uint16_t>(number(6));
     sqe->opcode = kOpCommand;
     sqe->fd = control_fd_;
     sqe->offset = static_cast<uint32_t>(number(1));

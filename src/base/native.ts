@@ -61,6 +61,8 @@ export interface NativeUblkControl {
     queue: number,
     data: number,
     buffer: Uint8Array,
+    /** How many bytes at the buffer's begin are the path of the device's node; 0 for who is privileged. */
+    pathLength: number,
   ): number;
   close(): void;
 }

@@ -284,12 +284,14 @@ class Threads {
 
 async function addDevice(control: UblkControl, options: UblkOptions): Promise<DeviceInfo> {
   const wanted: FeatureName[] = [];
+  refuseToUnprivileged(control, options);
   if (options.copy === "user") wanted.push("userCopy");
   if (options.parameters.zones !== null) wanted.push("zoned");
   if (options.recovery !== "none") wanted.push("userRecovery");
   if (options.recovery === "reissue") wanted.push("userRecoveryReissue");
   if (options.recovery === "fail-io") wanted.push("userRecoveryFailIo");
   if (!options.scansPartitions) wanted.push("noAutoPartitionScan");
+  if (!control.isPrivileged) wanted.push("unprivileged");
   requireFeatures(control, wanted, "what was asked for");
   const flags = wanted.reduce((sum, name) => sum | Feature[name], Feature.commandEncoding);
   try {
@@ -315,8 +317,30 @@ async function addDevice(control: UblkControl, options: UblkOptions): Promise<De
   }
 }
 
+/** What the driver takes away from unprivileged devices in silence is said here. */
+function refuseToUnprivileged(
+  { isPrivileged }: UblkControl,
+  { copy, recovery, parameters }: UblkOptions,
+): void {
+  const refused =
+    copy === "user"
+      ? "--copy user"
+      : recovery !== "none"
+        ? "--recovery"
+        : parameters.zones !== null
+          ? "zones"
+          : null;
+  if (isPrivileged || refused === null) return;
+  throw new BlkError(
+    "BLK_E_PRIVILEGE",
+    `${refused} is for devices of root`,
+    "Run it with sudo, or with --copy kernel and neither --recovery nor zones",
+  );
+}
+
 const featureNames: Partial<Record<FeatureName, string>> = {
   userCopy: "user copy (6.5)",
+  unprivileged: "unprivileged devices (6.3)",
   zoned: "zones (6.6)",
   userRecovery: "recovery (6.1)",
   userRecoveryReissue: "recovery with requests sent again (6.1)",

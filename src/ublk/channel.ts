@@ -225,6 +225,9 @@ export class UblkChannel implements RequestOwner, RequestSource {
       "fd" in nativeBytes
         ? this.port.useFile(nativeBytes.fd)
         : this.port.useMemory(nativeBytes.memory, nativeBytes.limitBytes);
+    // Bytes that were swapped out, to this very device perhaps, would have to be fetched by who waits for them. Where it is
+    // not allowed, the device is served all the same.
+    if (errno === 0 && !("fd" in nativeBytes)) nativeBytes.memory.lock();
     if (errno === 0) return;
     this.port.close();
     throw new BlkError(

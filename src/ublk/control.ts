@@ -66,6 +66,9 @@ export class UblkControl {
   /** The driver's feature word, bits of `Feature`. */
   features = 0;
 
+  /** Who is not root has devices of his own, and shows with each command that he may use their nodes. */
+  readonly isPrivileged = process.geteuid?.() === 0;
+
   private readonly native: NativeUblkControl;
   private readonly calls = new Map<number, Call>();
   private nextId = 0;
@@ -158,7 +161,10 @@ export class UblkControl {
     const answered = new Promise<{ result: number; buffer: Uint8Array }>((resolve) =>
       this.calls.set(id, { resolve }),
     );
-    const error = this.native.submit(id, Command[name], deviceId, queue, data, buffer ?? new Uint8Array(0));
+    const isOfDevice = deviceId !== anyDevice && name !== "addDevice";
+    const path = this.isPrivileged || !isOfDevice ? new Uint8Array(0) : nodePath(deviceId);
+    const bytes = Buffer.concat([path, buffer ?? new Uint8Array(0)]);
+    const error = this.native.submit(id, Command[name], deviceId, queue, data, bytes, path.length);
     if (error !== 0) {
       this.calls.delete(id);
       throw new UblkRefusal(error, stage, device);
@@ -175,7 +181,7 @@ export class UblkControl {
       );
     }
     if (answer.result < 0) throw new UblkRefusal(-answer.result, stage, device);
-    return answer;
+    return { result: answer.result, buffer: answer.buffer.subarray(path.length) };
   }
 
   close(): void {
@@ -218,6 +224,13 @@ export class UblkControl {
 
 export function isRefusal(error: unknown, name: keyof typeof errno): error is UblkRefusal {
   return error instanceof UblkRefusal && error.errno === errno[name];
+}
+
+/** Before everything else in the buffer of an unprivileged command; 64 bytes, as other servers send it. */
+function nodePath(deviceId: number): Uint8Array {
+  const bytes = new Uint8Array(64);
+  new TextEncoder().encodeInto(`/dev/ublkc${deviceId}`, bytes);
+  return bytes;
 }
 
 async function withDeadline<T>(work: Promise<T>, deadlineMs: number): Promise<T | null> {

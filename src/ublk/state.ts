@@ -6,11 +6,16 @@
  * that was killed. It lies where everything ends with the machine, as ublk devices do.
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isSystemError } from "../base/errors.js";
 
-/** Root's alone. */
-const folder = "/run/blkforge/ublk";
+/** Everybody has his own. */
+function stateFolder(): string {
+  return process.geteuid?.() === 0
+    ? "/run/blkforge/ublk"
+    : join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), "blkforge-ublk");
+}
 
 export interface UblkState {
   schemaVersion: 1;
@@ -43,7 +48,7 @@ export function isAlive({ pid, startTicks: began }: ProcessIdentity): boolean {
 }
 
 export function saveState(state: UblkState): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  mkdirSync(stateFolder(), { recursive: true, mode: 0o700 });
   const path = pathOf(state.id);
   // Written aside: who reads it sees all of it or nothing.
   writeFileSync(`${path}.new`, `${JSON.stringify(state, null, 2)}\n`, { mode: 0o600 });
@@ -71,7 +76,7 @@ export function removeState(id: number): void {
 /** Numbers of the devices something is remembered of. */
 export function rememberedIds(): number[] {
   try {
-    return readdirSync(folder)
+    return readdirSync(stateFolder())
       .map((name) => /^(\d+)\.json$/.exec(name)?.[1])
       .filter((id) => id !== undefined)
       .map(Number)
@@ -82,7 +87,7 @@ export function rememberedIds(): number[] {
 }
 
 function pathOf(id: number): string {
-  return join(folder, `${id}.json`);
+  return join(stateFolder(), `${id}.json`);
 }
 
 /** Field 22 of /proc/PID/stat; the name before it may contain anything, so it is counted from its end. Null for no process. */
