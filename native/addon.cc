@@ -10,6 +10,7 @@
 #include "file.h"
 #include "netlink.h"
 #include "socket.h"
+#include "socket-mover.h"
 #include "sparse-memory.h"
 #include "thread.h"
 #include "ublk/control.h"
@@ -21,6 +22,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportFile(env, exports);
   ExportNetlink(env, exports);
   ExportSocket(env, exports);
+  ExportSocketMover(env, exports);
   ExportThread(env, exports);
   ExportUblkControl(env, exports);
   ExportUblkServer(env, exports);

@@ -16,6 +16,7 @@
 #ifdef __linux__
 
 #include <node_api.h>
+#include <sched.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -138,11 +139,16 @@ class Clock : public Napi::ObjectWrap<Clock> {
   /** Once per turn of the loop while awake: is the deadline there, or nothing near that is worth staying awake for? */
   void Look() {
     int64_t now_ns = MonotonicNs();
+    bool is_near = expiry_ns_ != kNever && now_ns >= expiry_ns_ - spin_ns_;
     if (now_ns >= expiry_ns_) {
       Fire();
-    } else if (now_ns >= awake_until_ns_ && (expiry_ns_ == kNever || now_ns < expiry_ns_ - spin_ns_)) {
+    } else if (!is_near && now_ns >= awake_until_ns_) {
       Sleep();
       SetTimer(expiry_ns_ == kNever ? 0 : expiry_ns_ - spin_ns_);
+    } else if (!is_near) {
+      // The kernel likes to wake a client on the processor of who wakes it, expecting him to sleep soon. On a busy machine we
+      // would keep the very client we wait for from running.
+      sched_yield();
     }
   }
 

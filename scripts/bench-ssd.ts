@@ -14,7 +14,7 @@ import { ExitCode } from "../src/base/errors.js";
 import { Random } from "../src/base/random.js";
 import { Op, RequestTable } from "../src/base/request.js";
 import { parseSize } from "../src/base/units.js";
-import { createSsdModel } from "../src/model/ssd/index.js";
+import { SsdModel } from "../src/model/ssd/index.js";
 import { loadProfile } from "../src/profile/load.js";
 
 const queueDepth = 32;
@@ -39,7 +39,7 @@ const profile = loadProfile(options.profile, {
 if (profile.model !== "ssd") throw new Error(`${options.profile} is not a solid-state drive`);
 const sizeBytes = parseSize(options.size);
 const requests = new RequestTable(queueDepth);
-const model = createSsdModel({ parameters: profile.parameters, sizeBytes, requests, seed: 1 });
+const model = new SsdModel({ parameters: profile.parameters, sizeBytes, requests, seed: 1 });
 const random = new Random(1, "bench");
 
 let completions = 0;

@@ -1,10 +1,10 @@
 /**
  * Does anything a client says, or fails to say, harm the server? Thousands of conversations, valid, broken and cut off,
  * from a seed, over real sockets against `blkforge serve`: in the clear and through TLS, over Unix sockets and TCP, under
- * several export names, by clients that read their replies, read them slowly or never, close their side, vanish or reset.
+ * several exports, by clients that read their replies, read them slowly or never, close their side, vanish or reset.
  *
- * A canary block no request of theirs can reach must stay as it was, a well-behaved client must be answered all along,
- * and in the end the server must have neither more memory nor more open sockets than it had after a fifth of them.
+ * A canary block on each device, which no request of theirs can reach, must stay as it was, well-behaved clients must be
+ * answered all along, and in the end the server must have neither more memory nor more open sockets than it had after a fifth of them.
  *
  *   nice npx tsx scripts/soak-nbd.ts --conversations 100000 --seed 7
  *
@@ -40,13 +40,14 @@ const first = Number(values.first);
 const end = first + Number(values.conversations);
 const seed = Number(values.seed);
 
-const sizeBytes = 64 * 1024 * 1024;
+const sizeBytes = 32 * 1024 * 1024;
+const deviceNames = ["disk", "other", "third"];
 const canaryBytes = 4096;
 const canary = Buffer.alloc(canaryBytes, "canary");
 const device: Device = {
   sizeBytes,
   canaryAt: sizeBytes - canaryBytes,
-  exportNames: ["", "disk", "disk", "other", "secret", "nobody's"],
+  exportNames: ["", ...deviceNames, "nobody's"],
 };
 /** Side by side. */
 const width = 32;
@@ -62,17 +63,12 @@ const directory = mkdtempSync(join(tmpdir(), "blkforge-soak-"));
 const keyHex = "00112233445566778899aabbccddeeff";
 const keys = join(directory, "keys.psk");
 writeFileSync(keys, `alice:${keyHex}\n`);
-const [diskPath, otherPath, secretPath] = ["disk", "other", "secret"].map((name) => join(directory, name));
+const [openPath, secretPath] = ["open", "secret"].map((name) => join(directory, name));
 const counts = { plain: 0, tls: 0, slow: 0, deaf: 0 };
 
 const { server, port } = await startServer();
 /** Where clients may knock; the last demands TLS. */
-const addresses: NetConnectOpts[] = [
-  { path: diskPath },
-  { path: otherPath },
-  { host: "127.0.0.1", port },
-  { path: secretPath },
-];
+const addresses: NetConnectOpts[] = [{ path: openPath }, { host: "127.0.0.1", port }, { path: secretPath }];
 let status = 1;
 try {
   status = await soak();
@@ -93,13 +89,13 @@ process.exit(status);
 async function startServer(): Promise<{ server: ChildProcess; port: number }> {
   const blkforge = resolve(import.meta.dirname, "../bin/blkforge.js");
   const uris = [
-    `nbd+unix:///disk?socket=${diskPath}`,
-    `nbd+unix:///other?socket=${otherPath}`,
-    "nbd://127.0.0.1:0/other",
-    `nbds+unix:///secret?socket=${secretPath}`,
+    `nbd+unix:///?socket=${openPath}`,
+    "nbd://127.0.0.1:0/",
+    `nbds+unix:///?socket=${secretPath}`,
   ];
   // Slow enough that requests are in flight when their client goes.
-  const profile = ["fixed", "--size", formatSize(sizeBytes), "--set", "latency=200us"];
+  const devices = deviceNames.map((name) => `${name}=fixed`);
+  const profile = [...devices, "--size", formatSize(sizeBytes), "--set", "latency=200us"];
   const child = spawn(
     process.execPath,
     [
@@ -109,22 +105,24 @@ async function startServer(): Promise<{ server: ChildProcess; port: number }> {
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   const [line] = await once(child.stdout!, "data");
-  const tcp = (JSON.parse(String(line)).uris as string[]).find((uri) => uri.startsWith("nbd://"))!;
-  return { server: child, port: Number(new URL(tcp).port) };
+  const [, tcpPort] = /"nbd:\/\/127\.0\.0\.1:(\d+)\//.exec(String(line))!;
+  return { server: child, port: Number(tcpPort) };
 }
 
 async function soak(): Promise<number> {
-  const friend = await Prober.open(diskPath);
-  // The device's own bytes are no leak: all of them are there from the beginning.
-  const fillBytes = sizeBytes / 4;
-  for (let at = 0; at < sizeBytes; at += fillBytes) {
-    await friend.ask({ type: 1, offset: at, payload: Buffer.alloc(fillBytes, 1) });
-  }
-  if ((await friend.ask({ type: 1, offset: device.canaryAt, payload: canary })) !== 0) {
-    throw new Error("There is no canary");
+  const friends = await Promise.all(deviceNames.map((name) => Prober.open(openPath, name)));
+  for (const friend of friends) {
+    // The devices' own bytes are no leak: all of them are there from the beginning.
+    const fillBytes = sizeBytes / 2;
+    for (let at = 0; at < sizeBytes; at += fillBytes) {
+      await friend.ask({ type: 1, offset: at, payload: Buffer.alloc(fillBytes, 1) });
+    }
+    if ((await friend.ask({ type: 1, offset: device.canaryAt, payload: canary })) !== 0) {
+      throw new Error("There is no canary");
+    }
   }
   const socketsBefore = openDescriptors();
-  let checking = checkHealth(friend, 0);
+  let checking = checkHealth(friends, 0);
   let baselineBytes = 0;
   let next = first;
   let done = 0;
@@ -134,27 +132,27 @@ async function soak(): Promise<number> {
       done++;
       if (done % checkEvery === 0) {
         const at = done;
-        checking = checking.then(() => checkHealth(friend, at));
+        checking = checking.then(() => checkHealth(friends, at));
         await checking;
       }
       if (baselineBytes === 0 && done >= (end - first) / 5) baselineBytes = residentBytes();
     }
   };
   await Promise.all(Array.from({ length: width }, converseOn));
-  await checkHealth(friend, done);
+  await checkHealth(friends, done);
   const deadline = Date.now() + settleDeadlineMs;
   while (openDescriptors() > socketsBefore) {
     if (Date.now() > deadline) {
       throw new Error(`${openDescriptors() - socketsBefore} sockets are left open`);
     }
-    await friend.ask({ type: 3 });
+    await friends[0].ask({ type: 3 });
   }
   const endBytes = residentBytes();
   const growth = endBytes / baselineBytes;
   const { plain, tls, slow, deaf } = counts;
   console.log(
     `${done} conversations (${plain} in the clear, ${tls} through TLS; ${slow} slow readers, ${deaf} that read nothing): ` +
-      `no crash, no hang, no socket left open, canary intact; memory ${formatMebibytes(baselineBytes)} after a fifth, ` +
+      `no crash, no hang, no socket left open, canaries intact; memory ${formatMebibytes(baselineBytes)} after a fifth, ` +
       `${formatMebibytes(endBytes)} at the end (x${growth.toFixed(2)})`,
   );
   if (done < judgedConversations || growth <= largestGrowth) return 0;
@@ -162,14 +160,17 @@ async function soak(): Promise<number> {
   return 1;
 }
 
-/** The server lives, answers, and the canary is as it was. */
-async function checkHealth(friend: Prober, done: number): Promise<void> {
+/** The server lives, answers, and the canaries are as they were. */
+async function checkHealth(friends: readonly Prober[], done: number): Promise<void> {
   if (server.exitCode !== null || server.signalCode !== null) {
     throw new Error(`The server died after ${done} conversations`);
   }
-  friend.request({ type: 0, offset: device.canaryAt, length: canaryBytes });
-  const { payload } = await friend.readReply(canaryBytes);
-  if (!payload.equals(canary)) throw new Error(`The canary is damaged after ${done} conversations`);
+  for (const [index, friend] of friends.entries()) {
+    friend.request({ type: 0, offset: device.canaryAt, length: canaryBytes });
+    const { payload } = await friend.readReply(canaryBytes);
+    if (payload.equals(canary)) continue;
+    throw new Error(`The canary of ${deviceNames[index]} is damaged after ${done} conversations`);
+  }
 }
 
 function residentBytes(): number {
@@ -198,7 +199,7 @@ async function converse(number: number): Promise<void> {
     process.exit(1);
   }, conversationDeadlineMs);
   const bytes = conversation(random, device);
-  const wantsTls = chance(random, address === addresses[3] ? 0.5 : 0.05);
+  const wantsTls = chance(random, address === addresses[2] ? 0.5 : 0.05);
   const secure = wantsTls ? await switchToTls(random, raw, closed) : null;
   counts[secure === null ? "plain" : "tls"]++;
   const socket = secure ?? raw;

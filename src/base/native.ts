@@ -38,6 +38,43 @@ export interface NativeSparseMemory {
   close(): void;
 }
 
+/** Bits of what a `NativeSocketMover` tells. */
+export const SocketEvent = Object.freeze({
+  /** There are bytes in the input buffer. */
+  input: 1,
+  /** The payload asked for by `fill` is there. */
+  filled: 2,
+  sent: 4,
+  /** The peer will send nothing more. */
+  end: 8,
+  /** The socket is broken. */
+  failed: 16,
+  /** Our side is closed, as `end` asked for. */
+  shut: 32,
+});
+
+/** The bytes of one connected stream socket. Keeps the process alive until it is closed. */
+export interface NativeSocketMover {
+  /** -1 once closed. */
+  readonly descriptor: number;
+  setReading(isReading: boolean): void;
+  /** The next bytes to arrive go there; `bytes` must be kept until then. */
+  fill(bytes: Uint8Array, from: number, to: number): void;
+  /**
+   * A payload of `lengthBytes` goes into the memory, in whole pages of 4 KiB. It begins with those bytes; the rest comes next.
+   */
+  land(bytes: Uint8Array, from: number, to: number, offsetBytes: number, lengthBytes: number): void;
+  /**
+   * Sends those bytes, and between them `insertCount` pieces of the memory, which stand in `inserts` as triples: before which
+   * byte of `bytes`, offset and length. True when all is sent; otherwise `bytes` must be kept until it is.
+   */
+  send(bytes: Uint8Array, from: number, to: number, insertCount: number): boolean;
+  /** Closes our side when all is sent. True when that is done already. */
+  end(): boolean;
+  /** Closes at once; nothing is told afterwards. */
+  close(): void;
+}
+
 /** A generic netlink socket. Keeps the process alive until it is closed. */
 export interface NativeNetlinkSocket {
   /** Errno. */
@@ -119,6 +156,18 @@ export interface NativeAddon {
   readonly NetlinkSocket?: new (
     onDatagram: (datagram: Buffer) => void,
   ) => NativeNetlinkSocket;
+  /**
+   * Linux only. Works on a duplicate of `fd`, and reads at once. `state` has five cells: bytes in `input`; bytes at its front that
+   * are to be kept, written by the caller; bytes received and sent in all; the errno of a broken socket.
+   */
+  readonly SocketMover?: new (
+    fd: number,
+    memory: NativeSparseMemory | null,
+    input: Uint8Array,
+    state: Float64Array,
+    inserts: Float64Array,
+    onEvents: (events: number) => void,
+  ) => NativeSocketMover;
   /** Linux only. Fills in the two ends of a connected pair of Unix stream sockets. */
   readonly socketPair?: (ends: Int32Array) => number;
   /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */

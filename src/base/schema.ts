@@ -35,6 +35,9 @@ export const byteRate = z
   .refine((written) => Number.parseFloat(written) > 0, { error: "a rate of zero never finishes anything" })
   .transform((written) => Number.parseFloat(written) * rateFactors[/[a-zA-Z]+/.exec(written)![0]]);
 
+/** Schemas of strings that are paths of files: in a profile they are relative to the profile's own file. */
+export const filePaths = z.registry<{ isFilePath: true }>();
+
 /** Where a scalar goes when it stands for an object: `latency: 1ms` is `latency: { all: 1ms }`. */
 export const shorthands = z.registry<{ key: string }>();
 

@@ -8,6 +8,7 @@
  * transport may keep a completed request, and its slot, for later.
  */
 import type { Extent, FaultExtent } from "./extent.js";
+import type { NativeSparseMemory } from "./native.js";
 import type { RequestSlot, RequestTable } from "./request.js";
 import type { Status } from "./status.js";
 import type { ZoneView } from "./zone.js";
@@ -33,12 +34,25 @@ export interface BlockTarget {
 
   readonly requests: RequestTable;
 
+  /**
+   * The device's bytes, where they lie in memory of the addon's: then a transport may move the bytes of a read from there, natively,
+   * in place of calling `read`, which would do no more than copy them and cannot fail.
+   */
+  readonly nativeMemory?: NativeSparseMemory | null;
+
+  /**
+   * Whether the payload of a write to this range may be put into `nativeMemory` as it comes, block by block, and be submitted as null when it
+   * is there. True only while nothing could refuse the write. Who reads the range meanwhile may see parts of it, as with any
+   * requests that overlap in flight; a client that vanishes in the midst leaves whole blocks of it, as with a drive whose cable is pulled.
+   */
+  canLand?(offsetBytes: number, lengthBytes: number): boolean;
+
   /** Nanoseconds since power-on. Transports stamp arrivals with it, once per batch. */
   nowNs(): number;
 
   /**
    * Hands a request to the device. `requests.arrivalNs[slot]` must be set, and never be less than that of an earlier
-   * submission. For a write `payload` holds its bytes, which are not kept. The completion never comes before this returns.
+   * submission. For a write `payload` holds its bytes, which are not kept; null when they have landed. The completion never comes before this returns.
    */
   submit(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void;
 

@@ -9,6 +9,7 @@ import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
 import { deviceSeed } from "../device/seed.js";
 import type { DeviceSpec, ServerSpec } from "../device/spec.js";
 import type { FaultSpec } from "../fault/set.js";
+import { defaultLimits } from "../nbd/limits.js";
 import type { TlsFiles, TlsMode } from "../nbd/tls.js";
 import { loadProfile } from "../profile/load.js";
 
@@ -33,6 +34,8 @@ export interface DeviceOptions extends DeviceChoice {
   api?: string;
   stats?: boolean;
   subtractFloor?: string;
+  maxConnections?: number;
+  threads?: number;
   tls?: TlsMode;
   tlsCert?: string;
   tlsKey?: string;
@@ -116,6 +119,15 @@ export function collect(value: string, earlier: string[]): string[] {
   return [...earlier, value];
 }
 
+/** A positive number of things, of option `flag`. */
+export function readCount(flag: string, maximum: number): (text: string) => number {
+  return (text) => {
+    const count = Number(text);
+    if (/^\d+$/.test(text) && count >= 1 && count <= maximum) return count;
+    throw new BlkError("BLK_E_USAGE", `${flag} ${text} is not possible`, `Give 1 to ${maximum}`);
+  };
+}
+
 export function readSeed(text: string): number {
   const seed = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(seed)) {
@@ -148,7 +160,8 @@ export function readServerSpec(wanted: readonly WantedDevice[], options: DeviceO
   return {
     devices,
     tls: readTlsFiles(options),
-    maximumThreads: availableParallelism(),
+    maximumThreads: options.threads ?? availableParallelism(),
+    maximumConnections: options.maxConnections ?? defaultLimits.connections,
     logLevel: options.logLevel,
   };
 }

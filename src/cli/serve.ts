@@ -6,6 +6,7 @@ import { Command, Option } from "commander";
 import { BlkError, ExitCode } from "../base/errors.js";
 import type { DeviceHandle } from "../device/host.js";
 import type { DeviceDescription, DeviceSpec } from "../device/spec.js";
+import { defaultLimits } from "../nbd/limits.js";
 import { parseNbdUri } from "../nbd/uri.js";
 import { inheritedAddresses } from "./activation.js";
 import { formatCounters } from "./counters-table.js";
@@ -16,6 +17,7 @@ import {
   type DeviceOptions,
   deviceName,
   logLevels,
+  readCount,
   readServerSpec,
   type WantedDevice,
 } from "./serve-options.js";
@@ -61,6 +63,16 @@ export const command = addDeviceOptions(
   .option("--tls-key <file>", "the key of that certificate (PEM)")
   .option("--tls-ca <file>", "clients must show a certificate signed by this authority (PEM)")
   .option("--tls-psk <file>", "pre-shared keys: lines of name:key in hexadecimal, as psktool writes them")
+  .option(
+    "--max-connections <n>",
+    `clients connected at once, over all devices (default: ${defaultLimits.connections})`,
+    readCount("--max-connections", 65536),
+  )
+  .option(
+    "--threads <n>",
+    "device threads at most; devices at one address share one (default: the number of processors)",
+    readCount("--threads", 256),
+  )
   .option("--json", "print one JSON object instead of lines")
   .addHelpText(
     "after",

@@ -20,6 +20,7 @@ import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { Extent, FaultExtent } from "../base/extent.js";
 import type { HealthLog } from "../base/health.js";
+import type { NativeSparseMemory } from "../base/native.js";
 import { Flag, Op, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
@@ -82,6 +83,7 @@ export class Device implements PollingTarget, CompletionSink {
   readonly canTrim = true;
   readonly canZeroFast: boolean;
   readonly requests: RequestTable;
+  readonly nativeMemory: NativeSparseMemory | null;
 
   private readonly store: Store;
   private readonly model: Model;
@@ -106,7 +108,8 @@ export class Device implements PollingTarget, CompletionSink {
   private readonly isStoreBusy: Uint8Array;
   /** 1 when the reply was due while the store was busy: it goes out when the store is done. */
   private readonly isOverdue: Uint8Array;
-  private readonly storeDone: ((status: Status) => void)[] = [];
+  /** One callback per slot, made when it is first needed: a flush allocates nothing, and a device in memory has none. */
+  private readonly storeDone: (((status: Status) => void) | null)[];
 
   /** 1 once the owner has been told when the request is due. */
   private readonly isScheduled: Uint8Array;
@@ -141,6 +144,7 @@ export class Device implements PollingTarget, CompletionSink {
     this.hasVolatileCache = identity.hasVolatileCache;
     this.canZeroFast = model.isZeroFast ?? false;
     this.requests = requests;
+    this.nativeMemory = "memory" in store.nativeBytes ? store.nativeBytes.memory : null;
     this.store = store;
     this.model = model;
     this.faults = faults;
@@ -158,17 +162,23 @@ export class Device implements PollingTarget, CompletionSink {
     this.isHeldNow = new Uint8Array(capacity);
     this.isStoreBusy = new Uint8Array(capacity);
     this.isOverdue = new Uint8Array(capacity);
+    this.storeDone = new Array<((status: Status) => void) | null>(capacity).fill(null);
     this.seenNs = new Float64Array(capacity);
     this.floorsNs = floorsNs ?? new Float64Array(operations.length);
     this.lookaheadNs = Math.max(...this.floorsNs);
     this.latenciesNs =
       model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
     this.isScheduled = new Uint8Array(capacity);
-    // One callback per slot, made once: a flush allocates nothing.
-    for (let slot = 0; slot < capacity; slot++) {
-      this.storeDone.push((status) => this.onStoreDone(slot, status));
-    }
     clock.onDeadline = () => this.pump();
+  }
+
+  /** A fault that is set later meets the bytes in their place: it comes in the midst of the write, as a drive's errors do. */
+  canLand(offsetBytes: number, lengthBytes: number): boolean {
+    return (
+      this.faults.isEmpty &&
+      this.zoneTable === null &&
+      this.store.canLand?.(offsetBytes, lengthBytes) === true
+    );
   }
 
   get zones(): ZoneView | null {
@@ -215,7 +225,6 @@ export class Device implements PollingTarget, CompletionSink {
     const nowNs = this.clock.nowNs();
     for (const source of this.sources) source.poll();
     this.runModel(nowNs);
-    this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nowNs);
     while (this.due.nextNs <= nowNs) {
       const slot = this.due.pop();
       if (this.isStoreBusy[slot] === 1) this.isOverdue[slot] = 1;
@@ -308,7 +317,7 @@ export class Device implements PollingTarget, CompletionSink {
       throw new BlkError(
         "BLK_E_SIZE",
         `"${this.name}" has its capacity for life, as the hardware it models`,
-        "Serve it anew with another --size; instant and fixed devices can grow while they are in use",
+        "Serve it anew with another --size; cloud volumes and the simple models can grow while they are in use",
       );
     }
     if (sizeBytes < this.sizeBytes) {
@@ -407,6 +416,7 @@ export class Device implements PollingTarget, CompletionSink {
     const mustBeDurable = op === Op.flush || (requests.flags[slot] & Flag.fua) !== 0;
     if (status === Status.ok && mustBeDurable && !store.isVolatile) {
       this.isStoreBusy[slot] = 1;
+      this.storeDone[slot] ??= (result) => this.onStoreDone(slot, result);
       store.flush(this.storeDone[slot]);
     }
   }

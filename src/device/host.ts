@@ -8,12 +8,14 @@ import { assert } from "../base/assert.js";
 import type { BlkError } from "../base/errors.js";
 import type { HealthLog } from "../base/health.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
+import { ConnectionCount } from "../nbd/connection-count.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
+import { defaultLimits } from "../nbd/limits.js";
 import type { AttachedDevice } from "../ublk/attachment.js";
 import { placeDevices } from "./placement.js";
 import type { DeviceDescription, DeviceReport, ServerSpec } from "./spec.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
-import { DeviceThreadHandle } from "./thread.js";
+import { type DeviceThreadHandle, takeThread } from "./thread.js";
 
 export interface DeviceHandle {
   readonly description: DeviceDescription;
@@ -60,6 +62,7 @@ export async function startServer({
   devices,
   tls,
   maximumThreads,
+  maximumConnections,
   logLevel,
 }: ServerSpec): Promise<ServerHandle> {
   assert(
@@ -68,7 +71,17 @@ export async function startServer({
   );
   const stats = devices.map(() => new DeviceStats());
   const placed = placeDevices(devices, maximumThreads);
-  const threads = placed.map(() => new DeviceThreadHandle());
+  const threads = placed.map(takeThread);
+  const connectionCounts = new SharedArrayBuffer(4 * threads.length);
+  const limits = {
+    connections: maximumConnections,
+    // The memory of one server, however many threads it has.
+    payloadBytes: Math.floor(defaultLimits.payloadBytes / threads.length),
+  };
+  for (const [index, thread] of threads.entries()) {
+    // Its clients went with it.
+    thread.ended.catch(() => new ConnectionCount(connectionCounts, index).set(0));
+  }
   const starts = await Promise.allSettled(
     placed.map((place, index) =>
       threads[index].start({
@@ -78,6 +91,9 @@ export async function startServer({
         })),
         addresses: place.addresses,
         tls,
+        limits,
+        connectionCounts,
+        index,
         logLevel,
       }),
     ),

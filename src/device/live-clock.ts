@@ -52,12 +52,15 @@ export class LiveClock implements Clock {
 
   private readonly originSeconds: number;
   private readonly originNs: number;
+  /** Arming keeps the thread awake for a while: the answer to a reply is the next request. */
+  private readonly lingers: boolean;
   private armedNs = Number.POSITIVE_INFINITY;
   /** The grain of deadlines: 1 ns with the native timer, 1 ms without. */
   readonly resolutionNs: number;
 
   constructor({ timing = "sleep", native = loadNative() }: LiveClockOptions = {}) {
     const fire = (): void => this.fire();
+    this.lingers = timing !== "sleep" && native.Clock !== undefined;
     let originNs: bigint;
     if (native.Clock === undefined) {
       this.timer = new TimeoutTimer(this, fire);
@@ -81,8 +84,8 @@ export class LiveClock implements Clock {
   }
 
   arm(deadlineNs: number): void {
-    // A system call is saved for the common case of a batch that changed nothing.
-    if (deadlineNs === this.armedNs) return;
+    // A system call is saved for the common case of a batch that changed nothing. Who spins makes none, and stays awake by each call.
+    if (deadlineNs === this.armedNs && !this.lingers) return;
     this.armedNs = deadlineNs;
     this.timer.arm(deadlineNs);
   }

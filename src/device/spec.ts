@@ -3,6 +3,7 @@
  */
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { ModelReport } from "../model/model.js";
+import type { NbdLimits } from "../nbd/limits.js";
 import type { TlsFiles } from "../nbd/tls.js";
 import type { NbdUri } from "../nbd/uri.js";
 import type { Profile } from "../profile/load.js";
@@ -51,6 +52,8 @@ export interface ServerSpec {
   tls: TlsFiles;
   /** Device threads at most. */
   maximumThreads: number;
+  /** Clients connected at once, over all devices. */
+  maximumConnections: number;
   logLevel: string;
 }
 
@@ -98,5 +101,9 @@ export interface ThreadSpec {
   devices: { spec: DeviceSpec; statsBuffer: SharedArrayBuffer }[];
   addresses: AddressSpec[];
   tls: TlsFiles;
+  limits: Partial<NbdLimits>;
+  /** What `ConnectionCount` counts on, and which cell is this thread's. */
+  connectionCounts: SharedArrayBuffer;
+  index: number;
   logLevel: string;
 }

@@ -1,7 +1,8 @@
 /**
  * The main thread's side of a device thread: starts it, speaks to it, ends it.
  *
- * Start and stop have deadlines; a thread that dies takes its open calls with it and says why.
+ * Start and stop have deadlines; a thread that dies takes its open calls with it and says why. A thread may be started before it is
+ * known what it shall serve: then it loads its code while the main thread still loads its own and reads profiles.
  */
 import { Worker } from "node:worker_threads";
 import { BlkError } from "../base/errors.js";
@@ -14,6 +15,20 @@ import type { ThreadMethods } from "./worker.js";
 const startDeadlineMs = 30_000;
 /** Requests in flight get `drainDeadlineMs` in the worker; then the thread is ended. */
 const closeDeadlineMs = 15_000;
+
+let spare: DeviceThreadHandle | null = null;
+
+/** Begins to start a thread that will be wanted in a moment. Unless it is, it does not keep the process alive. */
+export function prepareThread(): void {
+  spare ??= new DeviceThreadHandle();
+}
+
+/** The thread that was prepared, or a new one. */
+export function takeThread(): DeviceThreadHandle {
+  const thread = spare ?? new DeviceThreadHandle();
+  spare = null;
+  return thread;
+}
 
 export class DeviceThreadHandle {
   /** Rejects when the thread dies by itself, resolves after `close` or `undo`. */
@@ -31,6 +46,8 @@ export class DeviceThreadHandle {
     const entry = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
     this.worker = new Worker(entry);
     this.caller = new RpcCaller(this.worker);
+    // After its listener, which would hold the process again.
+    this.worker.unref();
     this.call = this.caller.to("thread");
     this.ended = new Promise<void>((resolve, reject) => {
       const end = (what: string) => {
@@ -50,6 +67,7 @@ export class DeviceThreadHandle {
 
   /** @throws BlkError what the devices could not do; nothing of them is left behind, and the thread is to be closed. */
   async start(spec: ThreadSpec): Promise<DeviceDescription[]> {
+    this.worker.ref();
     const names = spec.devices.map((device) => `"${device.spec.name}"`);
     this.devices = `${names.length === 1 ? "device" : "devices"} ${names.join(", ")}`;
     let timer: NodeJS.Timeout | undefined;

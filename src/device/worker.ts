@@ -7,6 +7,7 @@
 import { parentPort } from "node:worker_threads";
 import { type Logger, pino } from "pino";
 import { assert } from "../base/assert.js";
+import { ConnectionCount } from "../nbd/connection-count.js";
 import { NbdServer } from "../nbd/server.js";
 import { loadTls } from "../nbd/tls.js";
 import { formatNbdUri, parseNbdUri } from "../nbd/uri.js";
@@ -27,12 +28,19 @@ class DeviceThread {
     undo: () => this.undo(),
   };
 
-  private async start({ devices, addresses, tls, logLevel }: ThreadSpec): Promise<DeviceDescription[]> {
+  private async start(spec: ThreadSpec): Promise<DeviceDescription[]> {
+    const { devices, addresses, tls, limits, connectionCounts, index, logLevel } = spec;
     // Synchronous: a line that says why the thread died must not die with it.
     const log = pino({ level: logLevel, base: {} }, pino.destination({ dest: 2, sync: true }));
     try {
       // Keys are read first: the cheapest mistakes are found before anything is touched.
-      const server = new NbdServer({ exports: [], tls: loadTls(tls), logger: log });
+      const server = new NbdServer({
+        exports: [],
+        tls: loadTls(tls),
+        limits,
+        count: new ConnectionCount(connectionCounts, index),
+        logger: log,
+      });
       this.server = server;
       for (const { spec, statsBuffer } of devices) {
         const served = new ServedDevice({ spec, statsBuffer, log: log.child({ device: spec.name }) });

@@ -4,6 +4,8 @@
  * Apart from `create.ts`, so that reading and checking profiles loads no simulator.
  */
 import type { z } from "zod";
+import { cloudSchema } from "./cloud/schema.js";
+import { distributionSchema } from "./distribution/schema.js";
 import { hddSchema } from "./hdd/schema.js";
 import { fixedSchema, instantSchema } from "./simple/schema.js";
 import { ssdSchema } from "./ssd/schema.js";
@@ -13,6 +15,8 @@ export const modelSchemas = {
   fixed: fixedSchema,
   hdd: hddSchema,
   ssd: ssdSchema,
+  distribution: distributionSchema,
+  cloud: cloudSchema,
 } as const;
 
 export type ModelName = keyof typeof modelSchemas;

@@ -33,7 +33,7 @@ export interface NbdLimits {
 }
 
 export const defaultLimits: NbdLimits = Object.freeze({
-  connections: 128,
+  connections: 1024,
   handshakeMs: 10_000,
   options: 32,
   optionBytes: 64 * 1024,

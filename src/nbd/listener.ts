@@ -62,7 +62,8 @@ function explainInherited(uri: InheritedUri, error: NodeJS.ErrnoException): BlkE
   return new BlkError(
     "BLK_E_LISTEN",
     `descriptor ${uri.fd} cannot be listened on: ${error.message}`,
-    "Hand over a bound stream socket, as systemd's socket units do",
+    "Hand over a bound Unix or TCP socket, as systemd's socket units do; a connection that somebody else has accepted " +
+      "(inetd, Accept=yes) is not served",
     { cause: error },
   );
 }

@@ -10,6 +10,7 @@ import { BlkError } from "../base/errors.js";
 import type { BlockTarget } from "../base/target.js";
 import { BufferPool } from "./buffer-pool.js";
 import { type ByteStream, Connection, type ConnectionOptions } from "./connection.js";
+import { ConnectionCount } from "./connection-count.js";
 import { findExport, type NbdExport, transmissionFlagsOf } from "./export.js";
 import { defaultLimits, type NbdLimits } from "./limits.js";
 import { type Listener, listenOn } from "./listener.js";
@@ -27,6 +28,8 @@ export interface NbdServerOptions {
   exports: readonly NbdExport[];
   logger?: NbdLogger;
   limits?: Partial<NbdLimits>;
+  /** Shared with the servers of other threads that `limits.connections` holds for together. */
+  count?: ConnectionCount;
   /** What clients may or must switch to; without it there is no TLS. */
   tls?: TlsSettings | null;
 }
@@ -40,6 +43,7 @@ export class NbdServer {
   private readonly notes = new Map<BlockTarget, SlotNotes>();
   private readonly listeners: Listener[] = [];
   private readonly connections = new Set<Connection>();
+  private readonly count: ConnectionCount;
   private readonly peerWatch: PeerWatch;
   private nextNumber = 0;
   private isClosing = false;
@@ -51,6 +55,7 @@ export class NbdServer {
     this.limits = { ...defaultLimits, ...options.limits };
     this.logger = options.logger ?? silentLogger;
     this.tls = options.tls ?? null;
+    this.count = options.count ?? new ConnectionCount();
     this.pool = new BufferPool(this.limits.payloadBytes);
     this.peerWatch = new PeerWatch(this.connections, this.pool, this.limits);
   }
@@ -157,10 +162,11 @@ export class NbdServer {
       },
     });
     this.connections.add(connection);
+    this.count.set(this.connections.size);
   }
 
   private onConnection(socket: Socket, exports: readonly NbdExport[], tls: TlsSettings | null): void {
-    if (this.isClosing || this.connections.size >= this.limits.connections) {
+    if (this.isClosing || this.count.all >= this.limits.connections) {
       // It may fail before it is gone, and nobody else listens to that.
       socket.on("error", () => undefined);
       socket.destroy();
@@ -174,6 +180,7 @@ export class NbdServer {
       onClose: () => this.onClosed(connection),
     });
     this.connections.add(connection);
+    this.count.set(this.connections.size);
   }
 
   private connectionOptions(
@@ -195,6 +202,7 @@ export class NbdServer {
 
   private onClosed(connection: Connection): void {
     this.connections.delete(connection);
+    this.count.set(this.connections.size);
     if (this.connections.size === 0) for (const resolve of this.waitingForLast.splice(0)) resolve();
   }
 

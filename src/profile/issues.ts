@@ -30,7 +30,7 @@ export interface Origin {
 
 export function invalidProfile(issues: readonly $ZodIssue[], origin: Origin): BlkError {
   // A misspelt key is reported before the key it leaves missing.
-  const sharpened = issues.map(sharpen);
+  const sharpened = issues.map((issue) => sharpen(issue, origin.data));
   const issue = sharpened.find(({ code }) => code === "unrecognized_keys") ?? sharpened[0];
   const path = issue.path.map(String);
   const [unknownKey] = issue.code === "unrecognized_keys" ? issue.keys : [undefined];
@@ -100,14 +100,36 @@ function complaint(issue: $ZodIssue, value: unknown, place: Place): string {
 }
 
 /** Of a union's complaints the one that the writer meant: from the alternative that fitted best. */
-function sharpen(issue: $ZodIssue): $ZodIssue {
+function sharpen(issue: $ZodIssue, data: Data): $ZodIssue {
   if (issue.code !== "invalid_union" || isWorded(issue)) return issue;
-  const fitting = issue.errors.filter(
-    (branch) => !branch.some(({ code, path }) => code === "invalid_type" && path.length === 0),
-  );
-  const branch = (fitting.length > 0 ? fitting : issue.errors).toSorted((a, b) => a.length - b.length).at(0);
+  const misfit = (branch: $ZodIssue[]) => misfitOf(branch, valueAt(data, issue.path.map(String)));
+  const branch = issue.errors.toSorted((a, b) => misfit(a) - misfit(b) || a.length - b.length).at(0);
   const inner = branch?.find(({ code }) => code === "unrecognized_keys") ?? branch?.[0];
-  return inner === undefined ? issue : sharpen({ ...inner, path: [...issue.path, ...inner.path] });
+  return inner === undefined ? issue : sharpen({ ...inner, path: [...issue.path, ...inner.path] }, data);
+}
+
+/** How little an alternative fits what is written, by its complaints: the less the better. */
+function misfitOf(branch: readonly $ZodIssue[], value: unknown): number {
+  return Math.max(...branch.map((issue) => misfitBy(issue, value)));
+}
+
+/** Something below is wrong, or the whole is no good by a rule of its own: then this alternative was meant. */
+const meant = 0;
+/** The key that chooses among forms is not there at all: none of these forms was meant. */
+const formless = 1000;
+/** A scalar where a mapping is, or the other way round. */
+const otherShape = 2000;
+
+function misfitBy(issue: $ZodIssue, value: unknown): number {
+  if (issue.code === "custom") return meant;
+  if (issue.code === "unrecognized_keys") return issue.keys.length;
+  if (issue.path.length > 0) {
+    const isFormless = "discriminator" in issue && valueAt(value, issue.path.map(String)) === undefined;
+    return isFormless ? formless : meant;
+  }
+  if (issue.code === "invalid_union" && issue.errors.length > 0 && !isWorded(issue))
+    return Math.min(...issue.errors.map((branch) => misfitOf(branch, value)));
+  return issue.code === "invalid_type" || typeof value === "object" ? otherShape : meant;
 }
 
 /** The setting that put the value there: the most particular, and of those the last. */

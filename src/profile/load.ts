@@ -17,9 +17,11 @@ import {
   modelSchemas,
   rotationalModels,
 } from "../model/schemas.js";
+import type { SlowEntry } from "../model/slow/schema.js";
 import { invalidProfile, type Origin } from "./issues.js";
-import { type Data, displayPath, type Layer, positionOf, readLayer } from "./layer.js";
+import { type Data, displayPath, isData, type Layer, positionOf, readLayer } from "./layer.js";
 import { commonSchema, isCommonKey, isModelKey } from "./schema.js";
+import { descend, isFilePath, type Place } from "./schema-walk.js";
 import { applySetting, merge, parseSettings, type Setting } from "./settings.js";
 import { resolveZones } from "./zoned.js";
 
@@ -36,6 +38,8 @@ export interface ProfileProperties {
   hasVolatileCache: boolean;
   /** Of a host-managed zoned device; null for all others. */
   zones: ZoneLayout | null;
+  /** How it fails slow; empty for a healthy device. */
+  slow: SlowEntry[];
   /** Absolute path of the profile's own file. */
   source: string;
   /** The profile as one document, in the words of the YAML: extended, with settings and size applied. */
@@ -136,13 +140,25 @@ function mergeLayers(layers: readonly Layer[], settings: readonly Setting[]): Da
     // The name is of this device alone, not of those made from it.
     const { name: __, ...inherited } = data;
     const model = own.model ?? inherited.model;
-    data = merge(keysFor(model, inherited), own, placeOf(model));
+    const place = placeOf(model);
+    data = merge(keysFor(model, inherited), withPathsFrom(dirname(layer.path), own, place) as Data, place);
   }
   for (const setting of settings) {
     const model = setting.path.join(".") === "model" ? setting.value : data.model;
     data = applySetting(keysFor(model, data), setting, placeOf(model));
   }
   return data;
+}
+
+/** The same value, the paths of files in it made absolute: they are written relative to the profile's folder. */
+function withPathsFrom(folder: string, value: unknown, place: Place): unknown {
+  if (typeof value === "string") return isFilePath(place) ? resolve(folder, value) : value;
+  if (Array.isArray(value))
+    return value.map((entry, i) => withPathsFrom(folder, entry, descend(place, String(i))));
+  if (!isData(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, entry]) => [key, withPathsFrom(folder, entry, descend(place, key))]),
+  );
 }
 
 /** Of an inherited document what stays when the model is `model`: another model's keys go. */
@@ -177,7 +193,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     throw invalidProfile([...(common.error?.issues ?? []), ...(parameters.error?.issues ?? [])], origin);
   }
 
-  const { name, description, size, blockSize, rotational, writeCache, zoned } = common.data;
+  const { name, description, size, blockSize, rotational, writeCache, zoned, slow } = common.data;
   const source = layers[0].path;
   const ownName = name ?? basename(source, extname(source));
   checkSize(size, blockSize.logical);
@@ -193,6 +209,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     isRotational: rotational ?? rotationalModels.has(model),
     hasVolatileCache: writeCache,
     zones: zones?.layout ?? null,
+    slow,
     source,
     document: { name: ownName, ...data },
     ...({ model, parameters: parameters.data } as ModelSpec),

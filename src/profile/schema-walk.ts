@@ -6,7 +6,7 @@
  */
 import { z } from "zod";
 import type { $ZodType, $ZodTypes } from "zod/v4/core";
-import { shorthands } from "../base/schema.js";
+import { filePaths, shorthands } from "../base/schema.js";
 
 export type Place = readonly $ZodType[];
 
@@ -59,10 +59,18 @@ export function shorthandKeyOf(place: Place): string | undefined {
   return undefined;
 }
 
+/** Whether a string at this place is the path of a file. */
+export function isFilePath(place: Place): boolean {
+  return alternatives(place).some((schema) => filePaths.has(schema));
+}
+
 /** The key whose value selects the alternative, if there is one. */
 export function discriminatorOf(place: Place): string | undefined {
   for (const { _zod } of unwrap(place)) {
-    if (_zod.def.type === "union" && "discriminator" in _zod.def) return String(_zod.def.discriminator);
+    if (_zod.def.type !== "union") continue;
+    if ("discriminator" in _zod.def) return String(_zod.def.discriminator);
+    const inner = discriminatorOf(_zod.def.options);
+    if (inner !== undefined) return inner;
   }
   return undefined;
 }

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { byteSize, quote, withShorthand } from "../base/schema.js";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
+import { slowSchema } from "../model/slow/schema.js";
 import { keysOf } from "./schema-walk.js";
 import { zonedSchema } from "./zoned.js";
 
@@ -59,6 +60,9 @@ export const commonSchema = z.strictObject({
   zoned: zonedSchema
     .describe("Divides the device into zones that the host must write in order: SMR, ZNS")
     .optional(),
+  slow: slowSchema
+    .describe("A device that fails slow: the name of a preset, or a list of presets and of what is slow when")
+    .default([]),
   sources: z.unknown().describe("Where the numbers come from, for the reader").optional(),
   acceptance: z.unknown().describe("Published figures the device is to be held against").optional(),
 });

@@ -79,8 +79,13 @@ class Engine implements CompletionSink {
     for (;;) {
       const eventNs = model.nextEventNs();
       const wantedNs = requests.isFull ? Number.POSITIVE_INFINITY : source.nextIssueNs();
+      // With nothing in flight and nothing to come, what a device still does of its own accord is not waited for.
+      if (wantedNs === Number.POSITIVE_INFINITY && requests.inFlight === 0) break;
       if (eventNs <= wantedNs) {
-        if (eventNs === Number.POSITIVE_INFINITY) break;
+        assert(
+          eventNs !== Number.POSITIVE_INFINITY,
+          "a model with requests in flight says when its next event is",
+        );
         if (eventNs > this.nowNs) this.nowNs = eventNs;
         model.advance(eventNs, this);
       } else {
@@ -94,7 +99,6 @@ class Engine implements CompletionSink {
         if (this.completed - completedBefore > maximumAtOneInstant) throw timeStandsStill(this.nowNs);
       }
     }
-    assert(requests.inFlight === 0, "a model with requests in flight says when its next event is");
     this.stats.endAt(this.nowNs);
     return this.nowNs;
   }

@@ -226,12 +226,15 @@ function latencyCells(latency: LatencySummary): string[] {
   return [meanNs, stdevNs, p50Ns, p90Ns, p99Ns, p999Ns, p9999Ns, maxNs].map(formatDuration);
 }
 
+/** Parts that one kind of medium has and another has not. */
+const ofMedia: ReadonlySet<TimePart> = new Set<TimePart>(["seek", "rotation", "media"]);
+
 /** Where the time went, as means per request. */
 function formatParts(reports: Partial<Record<Operation, OperationReport>>): string[] {
   const rows: string[][] = [];
   // What the device does not have is not shown.
-  const parts = timeParts.filter((part) =>
-    operations.some((name) => (reports[name]?.meanPartsNs?.[part] ?? 0) > 0),
+  const parts = timeParts.filter(
+    (part) => !ofMedia.has(part) || operations.some((name) => (reports[name]?.meanPartsNs?.[part] ?? 0) > 0),
   );
   for (const name of operations) {
     const report = reports[name];

@@ -32,6 +32,11 @@ export class MemoryStore implements Store {
     this.memory = mapMemory(sizeBytes);
   }
 
+  /** Writes that land at the same time may together pass the limit, by what was under way when it was reached. */
+  canLand(offsetBytes: number, lengthBytes: number): boolean {
+    return this.hasRoomFor(offsetBytes, lengthBytes);
+  }
+
   read(offsetBytes: number, target: Uint8Array): Status {
     this.memory.read(offsetBytes, target);
     return Status.ok;

@@ -17,6 +17,9 @@ export type NativeBytes = { memory: NativeSparseMemory; limitBytes: number } | {
 export interface Store {
   readonly sizeBytes: number;
 
+  /** Whether a write to this range may be put straight into `nativeBytes`, bit by bit. */
+  canLand?(offsetBytes: number, lengthBytes: number): boolean;
+
   /** Fills `target` with the bytes at `offsetBytes`; what was never written reads as zero. */
   read(offsetBytes: number, target: Uint8Array): Status;
 

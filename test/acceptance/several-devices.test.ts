@@ -1,6 +1,8 @@
 /** Several devices in one server: exports, faults, streams, threads that die, and an end that leaves nothing. */
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { availableParallelism } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -186,6 +188,30 @@ describeWith(["fio"], "what a device decides", () => {
   });
 });
 
+describeWith(["nbdinfo"], "--max-connections", () => {
+  test("holds over all devices, on whatever threads they are", async () => {
+    const directory = scratchDirectory();
+    const sockets = ["a", "b"].map((name) => join(directory, `${name}.sock`));
+    const server = await serve(
+      [
+        ...["a=instant", "b=instant", "--size", "1M", "--threads", "2", "--max-connections", "1"],
+        ...["a", "b"].flatMap((name, i) => ["--listen", uriOf(sockets[i], name)]),
+      ],
+      { isListening: false },
+    );
+    const client = connect(sockets[0]);
+    // The greeting: it is counted.
+    await once(client, "data");
+    const refused = await command("nbdinfo", [uriOf(sockets[1], "b")]);
+    expect(refused.status).not.toBe(0);
+    expect(server.stderr()).toContain("refused a client");
+    client.destroy();
+    await expect
+      .poll(async () => (await command("nbdinfo", [uriOf(sockets[1], "b")])).status, { timeout: 20_000 })
+      .toBe(0);
+  });
+});
+
 describeWith(["nbdinfo"], "a thread that dies", () => {
   test("takes its own devices, says so, and leaves the others serving", async () => {
     const { startServer } = (await import(
@@ -220,6 +246,7 @@ describeWith(["nbdinfo"], "a thread that dies", () => {
       ],
       tls: { mode: "off", certificate: null, key: null, authority: null, presharedKeys: null },
       maximumThreads: 2,
+      maximumConnections: 8,
       logLevel: "silent",
     });
     onTestFinished(() => server.close());

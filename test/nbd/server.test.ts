@@ -1,6 +1,7 @@
 import { closeSync, existsSync, openSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { loadNative } from "../../src/base/native.js";
 import { NbdServer } from "../../src/nbd/server.js";
 import { MemoryTarget } from "./support/memory-target.js";
 import { eventually, Prober } from "./support/prober.js";
@@ -73,6 +74,16 @@ describe("listening", () => {
     const fd = openSync("/dev/null", "r");
     onTestFinished(() => closeSync(fd));
     await expect(newServer().listen(`fd:${fd}/disk`)).rejects.toMatchObject({ code: "BLK_E_LISTEN" });
+  });
+
+  it("on a connection somebody else has accepted says that it wants listening sockets", async () => {
+    const ends = new Int32Array(2);
+    expect(loadNative().socketPair?.(ends)).toBe(0);
+    onTestFinished(() => closeSync(ends[1]));
+    await expect(newServer().listen(`fd:${ends[0]}/disk`)).rejects.toMatchObject({
+      code: "BLK_E_LISTEN",
+      hint: expect.stringContaining("inetd"),
+    });
   });
 
   it("refuses a URI with an export that is not served", async () => {

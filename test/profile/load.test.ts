@@ -4,7 +4,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BlkError } from "../../src/base/errors.js";
 import { Op, operations } from "../../src/base/request.js";
+import { modelNames } from "../../src/model/schemas.js";
 import { loadProfile, type Profile, profileNames } from "../../src/profile/load.js";
+
+/** As messages name them: "a", "b" or "c". */
+const knownModels = modelNames
+  .map((name) => JSON.stringify(name))
+  .join(", ")
+  .replace(/, ([^,]*)$/, " or $1");
 
 let folder: string;
 
@@ -215,7 +222,11 @@ describe("--set", () => {
     ],
     [
       "model=instnt",
-      'BLK_E_SETTING  --set model=instnt: model must be "instant", "fixed" or "hdd", not "instnt". What decides when requests complete',
+      `BLK_E_SETTING  --set model=instnt: model must be ${knownModels}, not "instnt". What decides when requests complete`,
+    ],
+    [
+      "slow=[{kind: episodes}]",
+      "BLK_E_SETTING  --set slow=[{kind: episodes}]: slow.0.between is missing. From the end of one to the beginning of the next",
     ],
     [
       "rotational=maybe",
@@ -262,7 +273,7 @@ describe("a mistake in a file", () => {
     ["", "x.yaml holds nothing"],
     ["- 1\n", "x.yaml holds no mapping"],
     ["size: 1G\n", "x.yaml: model is missing"],
-    ["model: fixd\n", 'x.yaml:1:8: model must be "instant", "fixed" or "hdd", not "fixd"'],
+    ["model: fixd\n", `x.yaml:1:8: model must be ${knownModels}, not "fixd"`],
     ["model: fixed\nlatency: 1ms\n", "x.yaml: size is missing"],
     [
       "model: fixed\nsize: 1G\nlatncy: 1ms\n",

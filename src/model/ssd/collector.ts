@@ -12,14 +12,16 @@
 import { assert } from "../../base/assert.js";
 import type { SsdCounters } from "./counters.js";
 import { type Flash, Work } from "./flash.js";
-import type { Frontiers } from "./frontiers.js";
+import { type Frontiers, Stream } from "./frontiers.js";
 import { type Geometry, unitBytes } from "./geometry.js";
 import { type Mapping, nowhere } from "./mapping.js";
 import type { SsdObserver } from "./observer.js";
 import type { PageTimes } from "./page-times.js";
 import type { SsdParameters } from "./schema.js";
+import type { SlcCache } from "./slc-cache.js";
 import { none, State, type Superblocks } from "./superblocks.js";
 import type { Victims } from "./victims.js";
+import type { Wear } from "./wear.js";
 
 /** Superblocks being erased at once, at most. */
 export const mostErasing = 4;
@@ -31,6 +33,13 @@ export const mostErasing = 4;
 const stripesAtOnce = 128;
 const scanNs = 10_000;
 
+/** Static wear levelling moves one superblock for so many erased, at most. */
+const erasesPerLevelling = 16;
+
+const Reason = Object.freeze({ space: 0, fold: 1, level: 2 });
+
+const reasonNames = ["collect", "fold", "level wear of"];
+
 export interface CollectorOptions {
   parameters: SsdParameters;
   geometry: Geometry;
@@ -40,6 +49,8 @@ export interface CollectorOptions {
   flash: Flash;
   victims: Victims;
   pageTimes: PageTimes;
+  slcCache: SlcCache;
+  wear: Wear;
   counters: SsdCounters;
   observer: SsdObserver | null;
   operations: number;
@@ -50,10 +61,14 @@ export class Collector {
   isIdleTime = false;
   /** When it wants to be called again, beside after every change; the caller sets it back to Infinity. */
   continueAtNs = Number.POSITIVE_INFINITY;
+  /** Set while it has had nothing to do for long enough to fold the SLC cache. */
+  isFoldTime = false;
   /** Superblocks being copied or erased. */
   private inWork = 0;
   private erasing = 0;
-  private victim = none;
+  /** Enough was erased since wear was last looked at. */
+  private levelWanted = false;
+  private victim: number = none;
   private cursor = 0;
   /** Copies the host's writes have allowed and that are not yet made. */
   private tokens = 0;
@@ -76,6 +91,11 @@ export class Collector {
   private readonly flash: Flash;
   private readonly victims: Victims;
   private readonly pageTimes: PageTimes;
+  private readonly slcCache: SlcCache;
+  private readonly wear: Wear;
+  /** Why each superblock is collected, and whether an erase has failed for good. */
+  private readonly reason: Uint8Array;
+  private readonly isLost: Uint8Array;
   private readonly counters: SsdCounters;
   private readonly observer: SsdObserver | null;
 
@@ -90,6 +110,10 @@ export class Collector {
     this.flash = options.flash;
     this.victims = options.victims;
     this.pageTimes = options.pageTimes;
+    this.slcCache = options.slcCache;
+    this.wear = options.wear;
+    this.reason = new Uint8Array(geometry.superblocks);
+    this.isLost = new Uint8Array(geometry.superblocks);
     this.counters = options.counters;
     this.observer = options.observer;
     this.readsOf = new Int32Array(geometry.superblocks);
@@ -113,7 +137,8 @@ export class Collector {
 
   /** Whether the host may place another unit without taking from collection what it needs to go on. */
   hostMayPlace(stream: number): boolean {
-    const { frontiers, superblocks, geometry } = this;
+    const { frontiers, superblocks, geometry, slcCache } = this;
+    if (stream === Stream.slc && slcCache.isFull()) return false;
     if (!frontiers.isShared) return frontiers.roomIn(stream) > 0 || superblocks.freeCount >= 2;
     const room = frontiers.roomIn(stream) + superblocks.freeCount * geometry.superblockUnits;
     return room - this.copiesLeft() > geometry.superblockUnits;
@@ -139,13 +164,24 @@ export class Collector {
     const first = op * this.geometry.stripeUnits;
     const units = flash.amount[op];
     const stream = frontiers.copyStream(superblock);
+    let copied = 0;
     for (let i = 0; i < units; i++) {
       const unit = unitsOfOp[first + i];
       // What the host has overwritten meanwhile needs no copy.
       const address = flash.address[op] + placesOfOp[first + i];
       if (mapping.locate(unit) !== address) continue;
       frontiers.put(stream, unit, address, false, nowNs);
-      counters.copied++;
+      copied++;
+    }
+    switch (this.reason[superblock]) {
+      case Reason.fold:
+        counters.folded += copied;
+        break;
+      case Reason.level:
+        counters.levelled += copied;
+        break;
+      default:
+        counters.copied += copied;
     }
     this.reading -= units;
     if (--this.readsOf[superblock] === 0 && superblock !== this.victim) this.erase(superblock, nowNs);
@@ -154,18 +190,33 @@ export class Collector {
   /** A die has erased its share of a superblock. */
   erased(op: number, nowNs: number): void {
     const superblock = this.flash.owner[op];
+    if (this.wear.eraseLoses()) this.isLost[superblock] = 1;
     if (--this.erasesLeft[superblock] > 0) return;
     this.mapping.forget(superblock);
-    this.superblocks.release(superblock);
+    this.slcCache.erased(superblock);
+    this.superblocks.release(superblock, this.isLost[superblock] === 1);
     this.counters.erased++;
+    if (this.counters.erased % erasesPerLevelling === 0) this.levelWanted = true;
     this.erasing--;
     this.inWork--;
-    this.observer?.span("gc", 0, `collect ${superblock}`, this.sinceNs[superblock], nowNs);
+    this.observer?.span(
+      "gc",
+      0,
+      `${reasonNames[this.reason[superblock]]} ${superblock}`,
+      this.sinceNs[superblock],
+      nowNs,
+    );
     this.observer?.level("free superblocks", nowNs, this.superblocks.freeCount);
   }
 
   private get isUrgent(): boolean {
-    return this.isIdleTime || this.superblocks.freeCount <= this.gc.forced;
+    return (
+      this.isIdleTime ||
+      this.superblocks.freeCount <= this.gc.forced ||
+      (this.victim !== none &&
+        this.reason[this.victim] === Reason.fold &&
+        (this.isFoldTime || this.slcCache.mustFold))
+    );
   }
 
   private copiesLeft(): number {
@@ -175,9 +226,8 @@ export class Collector {
   /** Chooses the next superblock, if one is wanted. */
   private begin(nowNs: number): boolean {
     const { superblocks, frontiers, gc, geometry } = this;
-    const wanted = this.isIdleTime ? Math.max(gc.background, gc.idleTarget) : gc.background;
-    if (superblocks.freeCount + this.inWork >= wanted || this.erasing >= mostErasing) return false;
-    const superblock = this.victims.choose(frontiers.placed);
+    if (this.erasing >= mostErasing) return false;
+    const superblock = this.choose(nowNs);
     if (superblock === none) return false;
     const valid = superblocks.valid[superblock];
     const room =
@@ -192,7 +242,7 @@ export class Collector {
     this.sinceNs[superblock] = nowNs;
     const { pacing } = gc;
     if (pacing === "auto") {
-      const level = valid / (geometry.superblockUnits - valid);
+      const level = valid / Math.max(1, geometry.superblockUnits - valid);
       const lack = (gc.background - superblocks.freeCount) / (gc.background - gc.forced);
       this.tokensPerUnit = level * (0.75 + 0.5 * lack) + 0.01;
     } else {
@@ -202,13 +252,51 @@ export class Collector {
     return true;
   }
 
+  /** The superblock to collect next, and why; `none` if nothing has to be. */
+  private choose(nowNs: number): number {
+    const { superblocks, frontiers, gc, slcCache } = this;
+    const wanted = this.isIdleTime ? Math.max(gc.background, gc.idleTarget) : gc.background;
+    const isShort = superblocks.freeCount + this.inWork < wanted;
+    const mayFold = this.isFoldTime || slcCache.mustFold;
+    let superblock: number = none;
+    if (isShort) {
+      superblock = this.victims.choose(frontiers.placed);
+      if (superblock !== none) this.reason[superblock] = Reason.space;
+    }
+    if (superblocks.slcCount > 0 && (isShort || mayFold)) {
+      let slc = superblocks.oldestSlc();
+      if (slc === none && this.isFoldTime) {
+        frontiers.closeSlc(nowNs);
+        slc = superblocks.oldestSlc();
+      }
+      // Folding frees more than it takes; for space alone it must beat the best other superblock.
+      const isBetter =
+        slc !== none &&
+        (mayFold || superblock === none || superblocks.valid[slc] < superblocks.valid[superblock]);
+      if (isBetter) {
+        this.reason[slc] = Reason.fold;
+        return slc;
+      }
+    }
+    if (superblock === none && this.levelWanted) {
+      this.levelWanted = false;
+      const cold = superblocks.leastWorn();
+      if (cold !== none && this.wear.isUneven(cold)) {
+        this.reason[cold] = Reason.level;
+        return cold;
+      }
+    }
+    return superblock;
+  }
+
   /** Issues reads of the superblock under collection; false when it must wait. */
   private copyOn(nowNs: number): boolean {
     const { geometry, superblocks, mapping, flash, unitsOfOp, placesOfOp, victim } = this;
     const { stripeUnits } = geometry;
     const firstAddress = victim * geometry.superblockUnits;
     let stripes = 0;
-    while (this.cursor < geometry.superblockUnits && superblocks.valid[victim] > 0) {
+    const end = this.frontiers.unitsOf(victim);
+    while (this.cursor < end && superblocks.valid[victim] > 0) {
       if (this.reading + this.frontiers.copiesPending >= this.mostCopies) return false;
       if (this.tokens <= 0 && !this.isUrgent) return false;
       if (stripes++ === stripesAtOnce) {

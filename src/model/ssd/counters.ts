@@ -16,6 +16,14 @@ export interface SsdCounters {
   /** Superblocks. */
   collected: number;
   erased: number;
+  /** Pages of the mapping read and written because the cache did not hold them. */
+  mapReads: number;
+  mapWrites: number;
+  /** Steps of read retry, failed programs and erases of a die's share, superblocks lost. */
+  retries: number;
+  programFailures: number;
+  eraseFailures: number;
+  retired: number;
   /** Commands that found no room in the buffer. */
   stalledWrites: number;
 }
@@ -35,6 +43,12 @@ export function createCounters(): SsdCounters {
     padding: 0,
     collected: 0,
     erased: 0,
+    mapReads: 0,
+    mapWrites: 0,
+    retries: 0,
+    programFailures: 0,
+    eraseFailures: 0,
+    retired: 0,
     stalledWrites: 0,
   };
 }

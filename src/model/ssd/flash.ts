@@ -11,6 +11,7 @@
  */
 import { assert } from "../../base/assert.js";
 import type { EventHeap } from "../event-heap.js";
+import { Ring } from "../ring.js";
 import type { Geometry } from "./geometry.js";
 import type { SsdObserver } from "./observer.js";
 import type { SsdParameters } from "./schema.js";
@@ -148,6 +149,14 @@ export class Flash {
   private readonly blocks: Int32Array;
   private readonly blocking: number;
 
+  /** Throttling: dies that may work at once, those that do, and those that wait for it. */
+  private isLimited = false;
+  private limitDies = 0;
+  private activeDies = 0;
+  private readonly isActive: Uint8Array;
+  private readonly isWaiting: Uint8Array;
+  private readonly limitedDies: Ring;
+
   private readonly events: EventHeap;
   private readonly sensedEvent: number;
   private readonly dieEvent: number;
@@ -209,6 +218,9 @@ export class Flash {
     this.outPassed = new Uint8Array(channels);
     this.dieBusyNs = new Float64Array(dies);
     this.channelBusyNs = new Float64Array(channels);
+    this.isActive = new Uint8Array(dies);
+    this.isWaiting = new Uint8Array(dies);
+    this.limitedDies = new Ring(dies);
     this.blocks = new Int32Array(dies * planes);
     this.blocking = ["none", "plane", "die", "channel"].indexOf(options.blocking);
 
@@ -255,6 +267,16 @@ export class Flash {
   /** Gives back a row that was not submitted. */
   discard(op: number): void {
     this.free[this.freeOps++] = op;
+  }
+
+  /** Does an operation that has just ended again, for the same owner. To be called while it is reported. */
+  repeat(op: number, nowNs: number): void {
+    const again = this.acquire(this.work[op], this.owner[op]);
+    this.address[again] = this.address[op];
+    this.amount[again] = this.amount[op];
+    this.copies[again] = this.copies[op];
+    this.sequence[again] = this.sequence[op];
+    this.submit(again, this.die[op], 0, this.arrayNs[op], this.bytes[op], nowNs);
   }
 
   submit(op: number, die: number, plane: number, arrayNs: number, bytes: number, nowNs: number): void {
@@ -367,8 +389,41 @@ export class Flash {
     return work === Work.program || work === Work.copyProgram || work === Work.sideProgram;
   }
 
-  /** Gives a die that is free, or suspended, what it does next. */
+  /** Lets only so many dies work at once: throttling. */
+  limit(dies: number): void {
+    this.limitDies = dies;
+    this.isLimited = true;
+  }
+
   private dispatch(die: number, nowNs: number): void {
+    if (this.isLimited) this.dispatchLimited(die, nowNs);
+    else this.dispatchDie(die, nowNs);
+  }
+
+  /** As `dispatchDie`, with no more dies at work than the limit; others wait in order. */
+  private dispatchLimited(first: number, nowNs: number): void {
+    const { isActive, limitedDies } = this;
+    let die = first;
+    for (;;) {
+      if (isActive[die] === 0 && this.activeDies >= this.limitDies) {
+        if (this.isWaiting[die] === 0) {
+          this.isWaiting[die] = 1;
+          limitedDies.push(die);
+        }
+        return;
+      }
+      this.dispatchDie(die, nowNs);
+      const active = this.activeReads[die] > 0 || this.phase[die] !== Phase.idle ? 1 : 0;
+      this.activeDies += active - isActive[die];
+      isActive[die] = active;
+      if (limitedDies.length === 0 || this.activeDies >= this.limitDies) return;
+      die = limitedDies.shift();
+      this.isWaiting[die] = 0;
+    }
+  }
+
+  /** Gives a die that is free, or suspended, what it does next. */
+  private dispatchDie(die: number, nowNs: number): void {
     const phase = this.phase[die];
     if (phase !== Phase.idle && phase !== Phase.suspended) return;
     const hasOther = phase === Phase.suspended || this.backgroundHead[die] !== none;

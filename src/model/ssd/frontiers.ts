@@ -15,6 +15,7 @@ import { type Flash, Work } from "./flash.js";
 import { type Geometry, unitBytes } from "./geometry.js";
 import { type Mapping, nowhere } from "./mapping.js";
 import type { SsdParameters } from "./schema.js";
+import type { SlcCache } from "./slc-cache.js";
 import { none, type Superblocks } from "./superblocks.js";
 
 export const Stream = Object.freeze({
@@ -39,6 +40,7 @@ export interface FrontiersOptions {
   mapping: Mapping;
   flash: Flash;
   counters: SsdCounters;
+  slcCache: SlcCache;
 }
 
 export class Frontiers {
@@ -72,6 +74,7 @@ export class Frontiers {
   private readonly mapping: Mapping;
   private readonly flash: Flash;
   private readonly counters: SsdCounters;
+  private readonly slcCache: SlcCache;
   private readonly kind: SsdParameters["ftl"]["streams"];
   private readonly programNs: number;
   private readonly slcProgramNs: number;
@@ -83,6 +86,7 @@ export class Frontiers {
     this.mapping = options.mapping;
     this.flash = options.flash;
     this.counters = options.counters;
+    this.slcCache = options.slcCache;
     this.kind = parameters.ftl.streams;
     this.programNs = parameters.flash.program;
     this.slcProgramNs = parameters.flash.slcMode.program;
@@ -109,6 +113,7 @@ export class Frontiers {
 
   /** The stream for data of the host that replace those at `before`, or none. */
   hostStream(before: number): number {
+    if (this.slcCache.exists && this.slcCache.takes(this.roomIn(Stream.slc))) return Stream.slc;
     if (this.kind !== "lifetime") return Stream.host;
     if (before === nowhere) return Stream.cold;
     const superblock = Math.floor(before / this.geometry.superblockUnits);
@@ -153,7 +158,9 @@ export class Frontiers {
     if (this.superblock[stream] === none) this.openSuperblock(stream);
     const superblock = this.superblock[stream];
     if (this.place[stream] === this.first[stream]) this.beginProgram(stream);
-    this.mapping.assign(unit, superblock * this.geometry.superblockUnits + this.place[stream]++, before);
+    const address = superblock * this.geometry.superblockUnits + this.place[stream]++;
+    this.mapping.assign(unit, address, before);
+    if (stream === Stream.slc) this.slcCache.wrote(address);
     if (isHost) {
       this.hostHeld[stream]++;
       this.placed++;
@@ -197,7 +204,23 @@ export class Frontiers {
     return this.endedUpTo >= sequence;
   }
 
-  private unitsOf(superblock: number): number {
+  /** Closes the SLC superblock being written, so that it can be folded. */
+  closeSlc(nowNs: number): void {
+    const stream = Stream.slc;
+    const superblock = this.superblock[stream];
+    if (superblock === none || this.place[stream] === 0) return;
+    if (this.hostHeld[stream] > 0) {
+      this.counters.padding += this.end[stream] - this.place[stream];
+      this.place[stream] = this.end[stream];
+      this.program(stream, nowNs);
+    }
+    if (this.superblock[stream] === none) return;
+    this.superblocks.close(superblock, this.placed);
+    this.superblock[stream] = none;
+  }
+
+  /** Units a superblock has places for. */
+  unitsOf(superblock: number): number {
     const { geometry } = this;
     return this.superblocks.isSlc[superblock] === 1 ? geometry.slcSuperblockUnits : geometry.superblockUnits;
   }

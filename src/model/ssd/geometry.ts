@@ -45,6 +45,8 @@ export class Geometry {
   readonly superblockUnits: number;
   readonly slcSuperblockUnits: number;
   readonly superblocks: number;
+  /** What the host's data, frontiers and collection cannot do without. */
+  readonly neededSuperblocks: number;
   /** All addresses, used or not. */
   readonly physicalUnits: number;
 
@@ -67,10 +69,8 @@ export class Geometry {
     this.programsPerSuperblock = this.dies * this.wordlines;
     this.superblockUnits = lineUnits * this.wordlines;
     this.slcSuperblockUnits = this.slcProgramUnits * this.programsPerSuperblock;
-    this.superblocks = Math.max(
-      Math.round(wanted / this.superblockUnits),
-      Math.ceil(this.hostUnits / this.superblockUnits) + reserveSuperblocks,
-    );
+    this.neededSuperblocks = Math.ceil(this.hostUnits / this.superblockUnits) + reserveSuperblocks;
+    this.superblocks = Math.max(Math.round(wanted / this.superblockUnits), this.neededSuperblocks);
     this.physicalUnits = this.superblocks * this.superblockUnits;
     if (this.physicalUnits > mostUnits) {
       throw new BlkError(

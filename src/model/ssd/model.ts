@@ -11,6 +11,7 @@
  * within superblocks, and what the firmware of a particular drive does beyond these mechanisms.
  */
 import { assert } from "../../base/assert.js";
+import type { HealthLog } from "../../base/health.js";
 import { Random } from "../../base/random.js";
 import { Flag, noSlot, Op, type RequestSlot, type RequestTable } from "../../base/request.js";
 import { Breakdown } from "../breakdown.js";
@@ -21,18 +22,22 @@ import { Collector } from "./collector.js";
 import { Arbiter } from "./controller/arbiter.js";
 import { Coalescing } from "./controller/coalescing.js";
 import { Direction, Link } from "./controller/link.js";
+import { Thermal, Throttle } from "./controller/thermal.js";
 import { createCounters, type SsdCounters, writeAmplification } from "./counters.js";
 import { Flash, type FlashSink, Work } from "./flash.js";
 import { Frontiers } from "./frontiers.js";
 import { Geometry, unitBytes } from "./geometry.js";
 import type { Layout } from "./layout.js";
+import { MapCache } from "./map-cache.js";
 import { Mapping, nowhere } from "./mapping.js";
 import type { SsdObserver } from "./observer.js";
 import { PageTimes } from "./page-times.js";
 import { precondition } from "./precondition.js";
 import type { SsdParameters } from "./schema.js";
+import { SlcCache } from "./slc-cache.js";
 import { Superblocks } from "./superblocks.js";
 import { Victims } from "./victims.js";
+import { Wear } from "./wear.js";
 import { WriteBuffer } from "./write-buffer.js";
 
 export interface CreateSsdOptions {
@@ -43,10 +48,6 @@ export interface CreateSsdOptions {
   /** Whether the drive has a cache the host must flush: the profile's `writeCache`. */
   hasVolatileCache?: boolean | undefined;
   observer?: SsdObserver | undefined;
-}
-
-export function createSsdModel(options: CreateSsdOptions): SsdModel {
-  return new SsdModel(options);
 }
 
 /** Events carry a slot, or the number of a lane, die or channel, and above these bits what has happened. */
@@ -65,6 +66,8 @@ const Event = Object.freeze({
   idle: 4 << eventBits,
   /** Collection goes on looking. */
   collect: 5 << eventBits,
+  /** A read's place has been looked up. */
+  mapped: 9 << eventBits,
   sensed: 6 << eventBits,
   die: 7 << eventBits,
   channel: 8 << eventBits,
@@ -75,6 +78,9 @@ const timers = 3;
 
 /** Flash operations reads of the host can have under way beyond one per request. */
 const readOperations = 8192;
+
+/** Available spare below which the health log warns: what most drives report. */
+const spareThresholdPercent = 10;
 
 export class SsdModel implements Model, FlashSink {
   readonly isZeroFast = true;
@@ -97,6 +103,10 @@ export class SsdModel implements Model, FlashSink {
   private readonly arbiter: Arbiter;
   private readonly coalescing: Coalescing;
   private readonly link: Link;
+  private readonly slcCache: SlcCache;
+  private readonly mapCache: MapCache | null;
+  private readonly wear: Wear;
+  private readonly thermal: Thermal | null;
   /** Whether an acknowledged write outlives a power cut as it is. */
   private readonly isProtected: boolean;
   private readonly isWriteThrough: boolean;
@@ -110,6 +120,16 @@ export class SsdModel implements Model, FlashSink {
   private isIdleSet = false;
   private isCollectSet = false;
   private lastActivityNs = 0;
+  /** Commands in the drive, in its queues too; since when, and how long there were any before. */
+  private inDrive = 0;
+  private busySinceNs = 0;
+  private busyNs = 0;
+  /** Exit latency of the power state the drive was in, for the command that wakes it. */
+  private wakeNs = 0;
+  private readCommands = 0;
+  private writeCommands = 0;
+  private readBytes = 0;
+  private writtenBytes = 0;
 
   /** Writes that wait for room in the buffer, and reads that wait for flash operations. */
   private readonly stalled: Ring;
@@ -152,7 +172,7 @@ export class SsdModel implements Model, FlashSink {
 
     const geometry = new Geometry(parameters, sizeBytes);
     this.geometry = geometry;
-    this.superblocks = new Superblocks(geometry.superblocks);
+    this.superblocks = new Superblocks(geometry.superblocks, parameters.wear.cycles);
     const layout: Layout = precondition(
       parameters,
       geometry,
@@ -178,8 +198,22 @@ export class SsdModel implements Model, FlashSink {
       observer: this.observer,
     });
     const { superblocks, mapping, flash, pageTimes, counters, observer } = this;
+    this.slcCache = new SlcCache(parameters, geometry, superblocks);
+    this.mapCache =
+      parameters.mapCache === undefined ? null : new MapCache(geometry.hostUnits, parameters.mapCache.size);
+    this.wear = new Wear(
+      parameters.wear,
+      parameters.retry,
+      superblocks,
+      counters,
+      new Random(seed, "model/ssd/wear"),
+      geometry.neededSuperblocks,
+    );
+    this.thermal = parameters.thermal === undefined ? null : new Thermal(parameters.thermal);
+    if (this.thermal !== null) flash.limit(geometry.dies);
+    const { slcCache, wear } = this;
     this.frontiers = new Frontiers(
-      { parameters, geometry, superblocks, mapping, flash, counters },
+      { parameters, geometry, superblocks, mapping, flash, counters, slcCache },
       mostPrograms,
     );
     const { frontiers } = this;
@@ -198,6 +232,8 @@ export class SsdModel implements Model, FlashSink {
       flash,
       victims,
       pageTimes,
+      slcCache,
+      wear,
       counters,
       observer,
       operations,
@@ -220,6 +256,11 @@ export class SsdModel implements Model, FlashSink {
     this.breakdown.reset(slot);
     this.sinceNs[slot] = nowNs;
     this.collector.isIdleTime = false;
+    this.collector.isFoldTime = false;
+    if (this.inDrive++ === 0) {
+      this.busySinceNs = nowNs;
+      this.wakeNs = this.recoveryNs(nowNs);
+    }
     this.arbiter.push(slot, this.requests.queue[slot]);
     this.fetch(nowNs);
   }
@@ -271,6 +312,9 @@ export class SsdModel implements Model, FlashSink {
         break;
       case Event.received:
         this.received(subject, nowNs);
+        break;
+      case Event.mapped:
+        this.issueReads(subject, nowNs);
         break;
       case Event.complete:
         this.complete(subject, nowNs);
@@ -326,9 +370,10 @@ export class SsdModel implements Model, FlashSink {
     const bytes = this.requests.lengthBytes[slot];
     const commands =
       this.movesData(slot) && bytes > queue.maximumTransfer ? Math.ceil(bytes / queue.maximumTransfer) : 1;
-    const busyNs = commands * firmware.command;
-    this.firmwareFreeNs = nowNs + busyNs;
-    const overheadNs = this.latencyOf(slot) + busyNs - firmware.command;
+    const commandNs = this.requests.op[slot] === Op.read ? firmware.command.read : firmware.command.write;
+    this.firmwareFreeNs = nowNs + commands * commandNs;
+    const overheadNs = this.latencyOf(slot) + (commands - 1) * commandNs + this.wakeNs;
+    this.wakeNs = 0;
     this.breakdown.overheadNs[slot] = overheadNs;
     this.events.push(nowNs + overheadNs, Event.decoded | slot);
   }
@@ -356,10 +401,7 @@ export class SsdModel implements Model, FlashSink {
     const { requests } = this;
     switch (requests.op[slot]) {
       case Op.read:
-        this.cursor[slot] = Math.floor(requests.offsetBytes[slot] / unitBytes);
-        this.readsLeft[slot] = 1;
-        this.endNs[slot] = nowNs;
-        this.issueReads(slot, nowNs);
+        this.serveRead(slot, nowNs);
         break;
       case Op.write:
         this.admit(slot, nowNs);
@@ -379,6 +421,53 @@ export class SsdModel implements Model, FlashSink {
           this.unmap(slot);
           this.complete(slot, nowNs);
         }
+    }
+  }
+
+  private serveRead(slot: RequestSlot, nowNs: number): void {
+    this.cursor[slot] = Math.floor(this.requests.offsetBytes[slot] / unitBytes);
+    this.readsLeft[slot] = 1;
+    this.endNs[slot] = nowNs;
+    const { mapCache } = this;
+    if (mapCache === null) {
+      this.issueReads(slot, nowNs);
+      return;
+    }
+    const last = mapCache.pageOfUnit(this.endUnit(slot) - 1);
+    for (let page = mapCache.pageOfUnit(this.cursor[slot]); page <= last; page++) {
+      if (mapCache.touch(page, false) || this.flash.freeOps <= this.reservedOperations) continue;
+      this.counters.mapReads++;
+      this.readsLeft[slot]++;
+      this.readMap(Work.mapRead, slot, page, nowNs);
+    }
+    this.writeMap(nowNs);
+    // One that finds all it needs at hand waits for the look-up only; the others go on when the last page has come.
+    if (--this.readsLeft[slot] > 0) return;
+    this.readsLeft[slot] = 1;
+    const hitNs = this.parameters.mapCache!.hit;
+    this.breakdown.overheadNs[slot] += hitNs;
+    if (hitNs === 0) this.issueReads(slot, nowNs);
+    else this.events.push(nowNs + hitNs, Event.mapped | slot);
+  }
+
+  /** Reads a page of the mapping from flash. Where these lie is spread over the dies. */
+  private readMap(work: number, owner: number, page: number, nowNs: number): void {
+    const { flash, geometry } = this;
+    const op = flash.acquire(work, owner);
+    flash.amount[op] = 0;
+    flash.submit(op, page % geometry.dies, 0, this.pageTimes.firstReadNs, unitBytes, nowNs);
+  }
+
+  /** Writes changed pages of the mapping that were evicted, a program unit of them at a time. */
+  private writeMap(nowNs: number): void {
+    const { mapCache, geometry, flash } = this;
+    if (mapCache === null || flash.freeOps <= this.reservedOperations) return;
+    while (mapCache.evictedDirty >= geometry.programUnits) {
+      mapCache.evictedDirty -= geometry.programUnits;
+      const die = (this.counters.mapWrites / geometry.programUnits) % geometry.dies;
+      this.counters.mapWrites += geometry.programUnits;
+      const op = flash.acquire(Work.sideProgram, 0);
+      flash.submit(op, die, 0, this.parameters.flash.program, geometry.programUnits * unitBytes, nowNs);
     }
   }
 
@@ -430,7 +519,8 @@ export class SsdModel implements Model, FlashSink {
         const op = flash.acquire(Work.read, slot);
         flash.amount[op] = this.bytesWithin(slot, unit, next);
         this.readsLeft[slot]++;
-        flash.submit(op, pageTimes.die, pageTimes.plane, pageTimes.readNs, (next - unit) * unitBytes, nowNs);
+        const readNs = pageTimes.readNs + this.wear.retryNs(pageTimes.superblock);
+        flash.submit(op, pageTimes.die, pageTimes.plane, readNs, (next - unit) * unitBytes, nowNs);
       }
       counters.hostRead += next - unit;
       unit = next;
@@ -475,12 +565,50 @@ export class SsdModel implements Model, FlashSink {
   private received(slot: RequestSlot, nowNs: number): void {
     const { requests, buffer } = this;
     const first = Math.floor(requests.offsetBytes[slot] / unitBytes);
-    buffer.accept(first, this.endUnit(slot) - first);
+    const end = this.endUnit(slot);
+    this.readRest(slot, first, end, nowNs);
+    buffer.accept(first, end - first);
     const mustBeOnFlash =
       this.isWriteThrough || (!this.isProtected && (requests.flags[slot] & Flag.fua) !== 0);
     if (mustBeOnFlash) this.drain(slot, nowNs);
     else this.complete(slot, nowNs);
     this.makeProgress(nowNs);
+  }
+
+  /**
+   * What a write needs to be read for, beside the host's wait: the rest of units it writes in part, and pages of the mapping
+   * that are not at hand.
+   */
+  private readRest(slot: RequestSlot, first: number, end: number, nowNs: number): void {
+    const { requests, mapCache, flash } = this;
+    const startBytes = requests.offsetBytes[slot];
+    const endBytes = startBytes + requests.lengthBytes[slot];
+    if (startBytes !== first * unitBytes) this.readUnit(first, nowNs);
+    if (endBytes !== end * unitBytes && (end - 1 > first || startBytes === first * unitBytes))
+      this.readUnit(end - 1, nowNs);
+    if (mapCache === null) return;
+    for (let page = mapCache.pageOfUnit(first); page <= mapCache.pageOfUnit(end - 1); page++) {
+      if (mapCache.touch(page, true)) continue;
+      this.counters.mapReads++;
+      if (flash.freeOps > this.reservedOperations) this.readMap(Work.sideRead, 0, page, nowNs);
+    }
+    this.writeMap(nowNs);
+  }
+
+  private readUnit(unit: number, nowNs: number): void {
+    const { mapping, pageTimes, flash } = this;
+    const address = mapping.locate(unit);
+    if (address === nowhere || this.frontiers.isBuffered(address)) return;
+    if (flash.freeOps <= this.reservedOperations) return;
+    pageTimes.locate(address);
+    flash.submit(
+      flash.acquire(Work.sideRead, 0),
+      pageTimes.die,
+      pageTimes.plane,
+      pageTimes.readNs,
+      unitBytes,
+      nowNs,
+    );
   }
 
   private drain(slot: RequestSlot, nowNs: number): void {
@@ -500,12 +628,24 @@ export class SsdModel implements Model, FlashSink {
   /** An operation of the flash array has ended. */
   flashDone(op: number, nowNs: number): void {
     const { flash } = this;
+    if (this.thermal !== null) this.warm(this.thermal, flash.arrayNs[op], nowNs);
     switch (flash.work[op]) {
       case Work.read:
         this.readDone(op, nowNs);
         break;
+      case Work.mapRead:
+        if (--this.readsLeft[flash.owner[op]] === 0) {
+          this.readsLeft[flash.owner[op]] = 1;
+          this.issueReads(flash.owner[op], nowNs);
+        }
+        break;
       case Work.program:
       case Work.copyProgram:
+        if (this.wear.programFails()) {
+          // The spare block that takes the bad one's place is programmed with the same data, from the buffer.
+          flash.repeat(op, nowNs);
+          break;
+        }
         this.frontiers.programmed(op);
         this.buffer.programmed(flash.amount[op]);
         this.observer?.level("write buffer", nowNs, this.buffer.used);
@@ -522,6 +662,15 @@ export class SsdModel implements Model, FlashSink {
       default:
         break;
     }
+  }
+
+  /** The heat of an operation; throttling may begin or end with it. */
+  private warm(thermal: Thermal, arrayNs: number, nowNs: number): void {
+    const { level } = thermal;
+    thermal.addEnergy(this.parameters.flash.dieWatts * arrayNs * 1e-9, nowNs);
+    if (thermal.level === level) return;
+    this.flash.limit(Math.max(1, Math.round(this.geometry.dies * thermal.speed)));
+    this.observer?.level("dies allowed", nowNs, Math.round(this.geometry.dies * thermal.speed));
   }
 
   private readDone(op: number, nowNs: number): void {
@@ -561,6 +710,8 @@ export class SsdModel implements Model, FlashSink {
     const { breakdown } = this;
     this.active--;
     this.lastActivityNs = nowNs;
+    if (--this.inDrive === 0) this.busyNs += nowNs - this.busySinceNs;
+    this.count(slot);
     const partsNs =
       breakdown.overheadNs[slot] +
       breakdown.mediaNs[slot] +
@@ -579,27 +730,90 @@ export class SsdModel implements Model, FlashSink {
     }
     if (this.requests.op[slot] === Op.flush) this.isBarred = false;
     if (this.arbiter.length > 0) this.fetch(nowNs);
-    else if (this.active === 0) this.waitForIdle(nowNs);
+    else if (this.active === 0) this.waitForIdle();
+  }
+
+  private count(slot: RequestSlot): void {
+    const op = this.requests.op[slot];
+    if (op === Op.read) {
+      this.readCommands++;
+      this.readBytes += this.requests.lengthBytes[slot];
+    } else if (op === Op.write) {
+      this.writeCommands++;
+      this.writtenBytes += this.requests.lengthBytes[slot];
+    }
+  }
+
+  /** Exit latency of the power state the drive has sunk to. */
+  private recoveryNs(nowNs: number): number {
+    const { power } = this.parameters;
+    const idleNs = nowNs - this.lastActivityNs;
+    let recoveryNs = 0;
+    for (let i = 0; i < power.length && power[i].after <= idleNs; i++) recoveryNs = power[i].recovery;
+    return recoveryNs;
+  }
+
+  /** When idle time becomes long enough for the next thing it is used for; Infinity if there is none. */
+  private nextIdleNs(): number {
+    const { gc, slcCache } = this.parameters;
+    const { collector, lastActivityNs } = this;
+    let dueNs = Number.POSITIVE_INFINITY;
+    if (gc.idleAfter > 0 && !collector.isIdleTime) dueNs = lastActivityNs + gc.idleAfter;
+    if (slcCache.foldAfter > 0 && this.slcCache.used > 0 && !collector.isFoldTime)
+      dueNs = Math.min(dueNs, lastActivityNs + slcCache.foldAfter);
+    return dueNs;
   }
 
   /** Sets the alarm for idle time, if it is used for anything. */
-  private waitForIdle(nowNs: number): void {
-    const { idleAfter } = this.parameters.gc;
-    if (idleAfter === 0 || this.isIdleSet) return;
+  private waitForIdle(): void {
+    if (this.isIdleSet) return;
+    const dueNs = this.nextIdleNs();
+    if (dueNs === Number.POSITIVE_INFINITY) return;
     this.isIdleSet = true;
-    this.events.push(nowNs + idleAfter, Event.idle);
+    this.events.push(dueNs, Event.idle);
   }
 
   private idle(nowNs: number): void {
-    if (this.active > 0 || this.arbiter.length > 0) return;
-    const dueNs = this.lastActivityNs + this.parameters.gc.idleAfter;
-    if (dueNs > nowNs) {
-      this.isIdleSet = true;
-      this.events.push(dueNs, Event.idle);
-      return;
-    }
-    this.collector.isIdleTime = true;
+    if (this.inDrive > 0) return;
+    const { gc, slcCache } = this.parameters;
+    const idleNs = nowNs - this.lastActivityNs;
+    if (gc.idleAfter > 0 && idleNs >= gc.idleAfter) this.collector.isIdleTime = true;
+    if (slcCache.foldAfter > 0 && idleNs >= slcCache.foldAfter) this.collector.isFoldTime = true;
     this.makeProgress(nowNs);
+    this.waitForIdle();
+  }
+
+  health(nowNs: number): HealthLog {
+    const { wear, thermal, parameters, counters } = this;
+    thermal?.advance(nowNs);
+    const spare = wear.availableSparePercent;
+    const isHot =
+      thermal !== null && parameters.thermal !== undefined && thermal.celsius >= parameters.thermal.warning;
+    return {
+      criticalWarning: (spare < spareThresholdPercent ? 1 : 0) | (isHot ? 2 : 0),
+      temperatureCelsius: thermal === null ? 0 : Math.round(thermal.celsius),
+      availableSparePercent: spare,
+      availableSpareThresholdPercent: spareThresholdPercent,
+      percentageUsed: wear.percentageUsed,
+      bytesRead: this.readBytes,
+      bytesWritten: this.writtenBytes,
+      hostReadCommands: this.readCommands,
+      hostWriteCommands: this.writeCommands,
+      busyNs: this.busyNs + (this.inDrive > 0 ? nowNs - this.busySinceNs : 0),
+      powerCycles: 1,
+      powerOnNs: nowNs,
+      unsafeShutdowns: 0,
+      mediaErrors: 0,
+      errorLogEntries: counters.programFailures + counters.eraseFailures,
+      warningTemperatureNs: thermal?.totalWarningNs ?? 0,
+      criticalTemperatureNs: thermal?.totalCriticalNs ?? 0,
+      sensorsCelsius: thermal === null ? [] : [Math.round(thermal.celsius)],
+      throttleTransitions: [
+        thermal?.transitionsTo(Throttle.light) ?? 0,
+        thermal?.transitionsTo(Throttle.heavy) ?? 0,
+      ],
+      throttledNs: [thermal?.totalNs(Throttle.light) ?? 0, thermal?.totalNs(Throttle.heavy) ?? 0],
+    };
   }
 
   /**

@@ -12,8 +12,12 @@ export class PageTimes {
   die = 0;
   plane = 0;
   readNs = 0;
+  superblock = 0;
   /** First address of the flash page. */
   page = 0;
+
+  /** Sensing the first page type. */
+  readonly firstReadNs: number;
 
   private readonly byType: Float64Array;
   private readonly slcReadNs: number;
@@ -27,6 +31,7 @@ export class PageTimes {
     this.byType = Float64Array.from({ length: geometry.bits }, (_, type) =>
       typeof read === "number" ? read : read[Math.min(type, read.length - 1)],
     );
+    this.firstReadNs = this.byType[0];
     this.slcReadNs = flash.slcMode.read;
   }
 
@@ -40,6 +45,7 @@ export class PageTimes {
     const program = Math.floor(place / programUnits);
     const within = place - program * programUnits;
     const page = Math.floor(within / pageUnits);
+    this.superblock = superblock;
     this.die = program % geometry.dies;
     this.plane = page % planes;
     this.page = address - (within - page * pageUnits);

@@ -7,7 +7,7 @@
  */
 import { z } from "zod";
 import { byteRate, byteSize, duration } from "../../base/schema.js";
-import { arbitrationSchema, coalescingSchema, linkSchema } from "./controller/schema.js";
+import { arbitrationSchema, coalescingSchema, linkSchema, thermalSchema } from "./controller/schema.js";
 
 const count = z.int().nonnegative();
 const ratio = z.number().min(0).max(1);
@@ -55,6 +55,11 @@ const flashSchema = z
     erase: positiveDuration.describe("Erasing a block on all planes at once").default(5_000_000),
     channelRate: byteRate.describe("Data rate of a channel").prefault("1200MB/s"),
     command: duration.describe("Command and address cycles of each channel transfer").default(0),
+    dieWatts: z
+      .number()
+      .nonnegative()
+      .describe("Power of a die at work, beside what the drive draws at rest; for thermal")
+      .default(0.05),
     independentPlanes: z
       .boolean()
       .describe("Whether each plane can read on its own while the others do")
@@ -140,6 +145,9 @@ const writeBufferSchema = z
       .enum(["early", "late"])
       .describe("A write is complete when it is in the buffer, or when it is programmed")
       .default("early"),
+    atomicUnit: byteSize
+      .describe("Bytes that a power cut leaves all written or not at all (AWUPF); for whoever cuts power")
+      .default(4096),
     flush: duration.describe("Added to a FLUSH or FUA write that must drain the buffer").default(0),
   })
   .describe("Write buffer");
@@ -150,9 +158,11 @@ const firmwareSchema = z
     write: duration.describe("Controller time of a write").default(8_000),
     flush: duration.describe("Controller time of a flush").default(5_000),
     trim: duration.describe("Controller time of a trim or write-zeroes").default(20_000),
-    command: duration
+    command: z
+      .union([duration, z.strictObject({ read: duration, write: duration })])
+      .transform((given) => (typeof given === "number" ? { read: given, write: given } : given))
       .describe("Time a command takes of the controller alone, one after the other: 1/IOPS at best")
-      .default(1_000),
+      .prefault("1us"),
   })
   .describe("What the controller spends on a command");
 
@@ -170,6 +180,91 @@ const queueSchema = z
     coalescing: coalescingSchema.prefault({}),
   })
   .describe("Commands in the drive, and how they get there and back");
+
+const slcCacheSchema = z
+  .strictObject({
+    static: byteSize.describe("SLC cache that is always there").default(0),
+    dynamic: byteSize.describe("SLC cache beside it, as far as free flash allows").default(0),
+    full: z
+      .enum(["direct", "fold"])
+      .describe("When it is full, writes go past it, or wait until some of it is folded into dense cells")
+      .default("direct"),
+    foldAfter: duration.describe("Idle time after which it is folded; 0 for never").default(1_000_000_000),
+  })
+  .describe("SLC cache: flash used with one bit per cell that takes writes first");
+
+const mapCacheSchema = z
+  .strictObject({
+    size: byteSize
+      .describe(
+        "Mapping the controller can hold, 4 bytes for each 4K; the rest is read from flash when needed",
+      )
+      .default(32 * 2 ** 20),
+    hit: duration
+      .describe(
+        "Time to look up what it holds: next to nothing in its own memory, about 1us in the host's (HMB)",
+      )
+      .default(0),
+  })
+  .describe("Mapping cache of drives without memory for the whole mapping; left out for drives that have it");
+
+const wearSchema = z
+  .strictObject({
+    cycles: count.describe("Program/erase cycles behind every block at power-on").default(0),
+    rated: z.int().positive().describe("Cycles the flash is rated for; 100 % used").default(3000),
+    levelling: count
+      .describe(
+        "Difference of cycles from which long-lived data are moved off little-worn blocks; 0 for never",
+      )
+      .default(100),
+    programFailure: ratio.describe("Probability that a program fails: its block goes bad").default(0),
+    eraseFailure: ratio
+      .describe("Probability that an erase of a die's share fails: its block goes bad")
+      .default(0),
+    spares: count
+      .describe("Spare blocks that take the place of bad ones; then superblocks are lost")
+      .default(256),
+  })
+  .describe("Wear, wear levelling and bad blocks");
+
+const retrySchema = z
+  .strictObject({
+    rate: ratio
+      .describe("Probability that a read of the host needs another try, and each try one more")
+      .default(0),
+    cyclesPerStep: count
+      .describe("Program/erase cycles after which every read needs one more step; 0 for never")
+      .default(0),
+    maximum: z.int().min(0).max(64).describe("Steps a read takes at most").default(4),
+    time: duration.describe("Time of a step").default(60_000),
+  })
+  .describe("Read retry: sensing again with other thresholds, more often the more the flash is worn");
+
+const powerSchema = z
+  .array(
+    z.strictObject({
+      after: positiveDuration.describe("Idle time after which the drive enters the state"),
+      recovery: positiveDuration.describe("Exit latency"),
+    }),
+  )
+  .max(8)
+  .describe("Power states entered when idle (APST), from light to deep; none by default")
+  .default([]);
+
+const directSchema = z
+  .strictObject({
+    units: z.int().min(1).max(1024).describe("Accesses that can go on at once"),
+    unitSize: byteSize.describe("Bytes next to each other in one unit").default(4096),
+    read: positiveDuration.describe("Reading up to unitSize"),
+    write: positiveDuration.describe("Writing up to unitSize"),
+    delay: z
+      .strictObject({
+        rate: ratio.describe("Probability that an access is delayed"),
+        mean: positiveDuration.describe("Mean of the delay, which is exponential"),
+      })
+      .optional(),
+  })
+  .describe("A medium written in place (3D XPoint) instead of flash: parallel units, no translation layer");
 
 const preconditionSchema = z
   .strictObject({
@@ -190,6 +285,13 @@ export const ssdShape = {
   firmware: firmwareSchema.prefault({}),
   queue: queueSchema.prefault({}),
   link: linkSchema.prefault({ kind: "pcie" }),
+  slcCache: slcCacheSchema.prefault({}),
+  mapCache: mapCacheSchema.optional(),
+  wear: wearSchema.prefault({}),
+  retry: retrySchema.prefault({}),
+  power: powerSchema,
+  thermal: thermalSchema.optional(),
+  direct: directSchema.optional(),
   precondition: preconditionSchema.prefault({}),
 };
 
@@ -198,7 +300,7 @@ const ssdObject = z.strictObject(ssdShape);
 export type SsdParameters = z.output<typeof ssdObject>;
 
 /** A solid-state drive's parameters, every contradiction refused at its path. */
-export const ssdSchema = ssdObject.superRefine(({ flash, gc }, context) => {
+export const ssdSchema = ssdObject.superRefine(({ flash, gc, power }, context) => {
   const refuse = (path: (string | number)[], message: string) =>
     context.addIssue({ code: "custom", path, message });
   const bits = cellBits[flash.cell];
@@ -211,5 +313,9 @@ export const ssdSchema = ssdObject.superRefine(({ flash, gc }, context) => {
     );
   if (Array.isArray(flash.read) && flash.read.length !== 1 && flash.read.length !== bits)
     refuse(["flash", "read"], `${flash.read.length} times given, but ${flash.cell} has ${bits} page types`);
+  power.forEach((state, i) => {
+    if (i > 0 && state.after <= power[i - 1].after)
+      refuse(["power", i, "after"], "must be later than the state before it");
+  });
   if (gc.forced >= gc.background) refuse(["gc", "forced"], "must be below gc.background");
 });

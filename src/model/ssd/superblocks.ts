@@ -39,14 +39,23 @@ export class Superblocks {
   freeCount: number;
   /** Superblocks in use in SLC mode. */
   slcCount = 0;
+  retiredCount = 0;
+  /** Erases of the most worn, and of all. */
+  mostErases: number;
+  totalErases: number;
   private nextOrder = 0;
   private readonly freeList: Int32Array;
 
-  constructor(readonly count: number) {
+  constructor(
+    readonly count: number,
+    cycles: number,
+  ) {
     this.state = new Uint8Array(count);
     this.isSlc = new Uint8Array(count);
     this.valid = new Uint32Array(count);
-    this.erases = new Uint32Array(count);
+    this.erases = new Uint32Array(count).fill(cycles);
+    this.mostErases = cycles;
+    this.totalErases = cycles * count;
     this.pending = new Int32Array(count);
     this.order = new Float64Array(count);
     this.openedAt = new Float64Array(count);
@@ -82,13 +91,40 @@ export class Superblocks {
     this.closedAt[superblock] = hostUnits;
   }
 
-  /** An erase has ended. */
-  release(superblock: number): void {
+  /** An erase has ended; a superblock that is worn out is never used again. */
+  release(superblock: number, isLost: boolean): void {
     assert(this.valid[superblock] === 0, "what is erased holds no data");
-    this.state[superblock] = State.free;
-    this.erases[superblock]++;
+    this.totalErases++;
+    if (++this.erases[superblock] > this.mostErases) this.mostErases = this.erases[superblock];
     if (this.isSlc[superblock] === 1) this.slcCount--;
     this.isSlc[superblock] = 0;
+    if (isLost) {
+      this.state[superblock] = State.retired;
+      this.retiredCount++;
+      return;
+    }
+    this.state[superblock] = State.free;
     this.freeList[this.freeCount++] = superblock;
+  }
+
+  /** The closed superblock of dense cells that is least worn; `none` if there is none. */
+  leastWorn(): number {
+    let best = none;
+    for (let i = 0; i < this.count; i++) {
+      if (this.state[i] !== State.closed || this.isSlc[i] === 1 || this.pending[i] > 0) continue;
+      if (best === none || this.erases[i] < this.erases[best]) best = i;
+    }
+    return best;
+  }
+
+  /** The SLC superblock written first; `none` if there is none to fold. */
+  oldestSlc(): number {
+    if (this.slcCount === 0) return none;
+    let best = none;
+    for (let i = 0; i < this.count; i++) {
+      if (this.state[i] !== State.closed || this.isSlc[i] === 0 || this.pending[i] > 0) continue;
+      if (best === none || this.order[i] < this.order[best]) best = i;
+    }
+    return best;
   }
 }
