@@ -34,7 +34,7 @@ describeWith(["qemu-system-x86_64", "blkzone", "fio"], "a zoned device over ublk
       on 3 close; show 3
       write_block 3 0; show 3
       on 3 close; show 3
-      write_block 3 5 || echo not at the write pointer: refused
+      write_block 20 5 || echo not at the write pointer: refused
       write_block 3 1; show 3
       on 3 finish; show 3
       write_block 3 2 || echo full: refused
@@ -55,9 +55,10 @@ describeWith(["qemu-system-x86_64", "blkzone", "fio"], "a zoned device over ublk
       blkzone reset $DEV
       echo empty $(blkzone report $DEV | grep -c '(em)')
 
-      fio --name=zbd --filename=$DEV --zonemode=zbd --max_open_zones=4 --offset=\${zone_sectors}b --direct=1 \\
+      fio --name=zbd --filename=$DEV --zonemode=zbd --max_open_zones=4 --direct=1 \\
           --offset=32M --size=320M --io_size=24M --rw=randwrite --bs=16k --ioengine=libaio --iodepth=8 \\
-          --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/tmp/fio.out && echo verified || cat /tmp/fio.out
+          --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/tmp/fio.out >/tmp/fio.err 2>&1 &&
+        echo verified || cat /tmp/fio.out /tmp/fio.err
       stop; echo status $?`,
       { tools: ["blkzone"] },
     );
@@ -67,7 +68,7 @@ describeWith(["qemu-system-x86_64", "blkzone", "fio"], "a zoned device over ublk
     expect(lines).toContain("64");
     const expected = [
       "first is conventional",
-      "zone 60: ol 0x008000",
+      "zone 60: of 0x008000",
       "zone 61: ro 0x008000",
       "offline cannot be read",
       `zone 3: oe ${at(0)}`,

@@ -12,16 +12,17 @@ const run = promisify(execFile);
 
 function ask(method, path, body) {
   return new Promise((resolve, reject) => {
-    const headers = body === undefined ? {} : { "content-type": "application/json" };
+    const text = body === undefined ? "" : JSON.stringify(body);
+    const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(text) };
     const call = request({ socketPath, method, path, headers }, (answer) => {
-      let text = "";
+      let said = "";
       answer.on("data", (part) => {
-        text += part;
+        said += part;
       });
-      answer.on("end", () => (answer.statusCode < 300 ? resolve(text) : reject(new Error(text))));
+      answer.on("end", () => (answer.statusCode < 300 ? resolve(said) : reject(new Error(said))));
     });
     call.once("error", reject);
-    call.end(body === undefined ? undefined : JSON.stringify(body));
+    call.end(text);
   });
 }
 
