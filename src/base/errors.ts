@@ -34,6 +34,7 @@ export const errorKinds = {
   BLK_E_TLS: usage,
   BLK_E_FILE: usage,
   BLK_E_ZONED: usage,
+  BLK_E_FLOOR: usage,
   BLK_E_WORKLOAD: usage,
   BLK_E_TRACE: usage,
   BLK_E_FAULT_INVALID: usage,
