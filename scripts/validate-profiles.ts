@@ -66,22 +66,6 @@ const { values: options, positionals } = parseArgs({
   },
 });
 
-const results: Result[] = [];
-for (const name of positionals.length > 0 ? positionals : profileNames()) {
-  for (const figure of figuresOf(name)) {
-    const result = measure(name, figure);
-    results.push(result);
-    if (!options.json) console.log(row(result).join("  "));
-  }
-}
-if (options.json) console.log(JSON.stringify({ schemaVersion: 1, results }));
-if (options.write) writeDocument(results);
-const failures = results.filter(({ isMet }) => !isMet);
-if (!options.json) {
-  console.log(`${results.length - failures.length} of ${results.length} figures met`);
-}
-if (options.check && failures.length > 0) process.exitCode = ExitCode.checkFailed;
-
 /** Figures of a profile; none where they are given in another form, for readers. */
 function figuresOf(name: string): Figure[] {
   const { acceptance } = loadProfile(name).document;
@@ -243,3 +227,19 @@ function writeDocument(all: readonly Result[]): void {
   }
   writeFileSync(path, `${lines.join("\n").trimEnd()}\n`);
 }
+
+const results: Result[] = [];
+for (const name of positionals.length > 0 ? positionals : profileNames()) {
+  for (const figure of figuresOf(name)) {
+    const result = measure(name, figure);
+    results.push(result);
+    if (!options.json) console.log(row(result).join("  "));
+  }
+}
+if (options.json) console.log(JSON.stringify({ schemaVersion: 1, results }));
+if (options.write) writeDocument(results);
+const failures = results.filter(({ isMet }) => !isMet);
+if (!options.json) {
+  console.log(`${results.length - failures.length} of ${results.length} figures met`);
+}
+if (options.check && failures.length > 0) process.exitCode = ExitCode.checkFailed;

@@ -1,12 +1,7 @@
 /** A solid-state drive on the virtual clock, for tests: requests in, completion times out. */
 import { Random } from "../../../src/base/random.js";
 import { Op, type Operation, RequestTable } from "../../../src/base/request.js";
-import {
-  createSsdModel,
-  type SsdModel,
-  type SsdParameters,
-  ssdSchema,
-} from "../../../src/model/ssd/index.js";
+import { SsdModel, type SsdParameters, ssdSchema } from "../../../src/model/ssd/index.js";
 import type { SsdObserver } from "../../../src/model/ssd/observer.js";
 
 type Written = Record<string, unknown>;
