@@ -2,9 +2,9 @@
  * Garbage collection as a process: chooses a superblock, reads what is still valid in it stripe by stripe, places the
  * copies, and erases it on all dies. It runs beside the host's commands and competes with them for dies and channels.
  *
- * Above `background` free superblocks it sleeps. Below, it is paced: each unit the host writes allows so many copies that
- * free space stays level, a little more the less is left. Below `forced`, and in idle time, it goes as fast as it can.
- * Reads are issued until as many copies are on their way as two program units per die hold.
+ * Above `background` free superblocks it sleeps. Below, it is paced: each unit the host writes allows, and demands, so many
+ * copies that free space stays level, a little more the less is left. Below `forced`, and in idle time, it goes as fast as it can.
+ * Reads are issued until as many copies are on their way as four program units per die hold.
  *
  * Once all copies of a superblock are read it is erased, although the last of them may still wait in the controller
  * for their program unit to fill. A drive without protection against power loss would have to fill it up first.
@@ -70,6 +70,7 @@ export class Collector {
   private levelWanted = false;
   private victim: number = none;
   private cursor = 0;
+  private isPaced = false;
   /** Copies the host's writes have allowed and that are not yet made. */
   private tokens = 0;
   private tokensPerUnit = 0;
@@ -81,6 +82,8 @@ export class Collector {
   private readonly unitsOfOp: Uint32Array;
   private readonly placesOfOp: Uint8Array;
   private readonly mostCopies: number;
+  /** How far copies may fall behind what the host's writes allow. */
+  private readonly mostTokens: number;
 
   private readonly gc: SsdParameters["gc"];
   private readonly eraseNs: number;
@@ -122,11 +125,12 @@ export class Collector {
     this.unitsOfOp = new Uint32Array(options.operations * geometry.stripeUnits);
     this.placesOfOp = new Uint8Array(options.operations * geometry.stripeUnits);
     this.mostCopies = Collector.mostCopies(geometry);
+    this.mostTokens = this.mostCopies / 2;
   }
 
-  /** Units on their way at once. */
-  static mostCopies({ dies, programUnits }: Geometry): number {
-    return 2 * dies * programUnits;
+  /** Units on their way at once: what keeps all dies busy, but no more than half a superblock. */
+  static mostCopies({ dies, programUnits, stripeUnits, superblockUnits }: Geometry): number {
+    return Math.min(4 * dies * programUnits, Math.max(dies * stripeUnits, superblockUnits / 2));
   }
 
   /** Operations it can have under way. */
@@ -139,6 +143,8 @@ export class Collector {
   hostMayPlace(stream: number): boolean {
     const { frontiers, superblocks, geometry, slcCache } = this;
     if (stream === Stream.slc && slcCache.isFull()) return false;
+    // Pacing holds both ways: a host that writes faster than copies are made waits for them.
+    if (this.victim !== none && this.isPaced && this.tokens >= this.mostTokens) return false;
     if (!frontiers.isShared) return frontiers.roomIn(stream) > 0 || superblocks.freeCount >= 2;
     const room = frontiers.roomIn(stream) + superblocks.freeCount * geometry.superblockUnits;
     return room - this.copiesLeft() > geometry.superblockUnits;
@@ -146,7 +152,7 @@ export class Collector {
 
   /** The host has written a unit: allows copies. */
   allow(): void {
-    this.tokens = Math.min(this.tokens + this.tokensPerUnit, this.mostCopies);
+    this.tokens = Math.min(this.tokens + this.tokensPerUnit, this.mostTokens);
   }
 
   /** Does what can be done now. */
@@ -248,7 +254,8 @@ export class Collector {
     } else {
       this.tokensPerUnit = pacing === 0 ? Number.POSITIVE_INFINITY : pacing;
     }
-    if (this.tokensPerUnit === Number.POSITIVE_INFINITY) this.tokens = this.mostCopies;
+    this.isPaced = pacing !== 0;
+    if (!this.isPaced) this.tokens = this.mostTokens;
     return true;
   }
 

@@ -23,6 +23,7 @@ import { Arbiter } from "./controller/arbiter.js";
 import { Coalescing } from "./controller/coalescing.js";
 import { Direction, Link } from "./controller/link.js";
 import { Thermal, Throttle } from "./controller/thermal.js";
+import { ControllerTime } from "./controller-time.js";
 import { createCounters, type SsdCounters, writeAmplification } from "./counters.js";
 import { Flash, type FlashSink, Work } from "./flash.js";
 import { Frontiers } from "./frontiers.js";
@@ -103,6 +104,7 @@ export class SsdModel implements Model, FlashSink {
   private readonly arbiter: Arbiter;
   private readonly coalescing: Coalescing;
   private readonly link: Link;
+  private readonly controllerTime: ControllerTime;
   private readonly slcCache: SlcCache;
   private readonly mapCache: MapCache | null;
   private readonly wear: Wear;
@@ -168,6 +170,7 @@ export class SsdModel implements Model, FlashSink {
       parameters.queue.arbitration.queues,
       capacity,
     );
+    this.controllerTime = new ControllerTime(parameters.firmware, parameters.queue.maximumTransfer, requests);
     this.link = new Link(parameters.link);
 
     const geometry = new Geometry(parameters, sizeBytes);
@@ -363,24 +366,16 @@ export class SsdModel implements Model, FlashSink {
   }
 
   private begin(slot: RequestSlot, nowNs: number): void {
-    const { firmware, queue } = this.parameters;
+    const { controllerTime } = this;
     this.active++;
     this.breakdown.queueNs[slot] = nowNs - this.sinceNs[slot];
-    // The host splits what is larger than the drive takes at once (MDTS); each part is a command.
-    const bytes = this.requests.lengthBytes[slot];
-    const commands =
-      this.movesData(slot) && bytes > queue.maximumTransfer ? Math.ceil(bytes / queue.maximumTransfer) : 1;
-    const commandNs = this.requests.op[slot] === Op.read ? firmware.command.read : firmware.command.write;
-    this.firmwareFreeNs = nowNs + commands * commandNs;
-    const overheadNs = this.latencyOf(slot) + (commands - 1) * commandNs + this.wakeNs;
+    this.firmwareFreeNs = nowNs + controllerTime.busyNs(slot);
+    // Of several commands made of one request the last decides.
+    const laterNs = (controllerTime.commands(slot) - 1) * controllerTime.commandNs(slot);
+    const overheadNs = this.latencyOf(slot) + laterNs + this.wakeNs;
     this.wakeNs = 0;
     this.breakdown.overheadNs[slot] = overheadNs;
     this.events.push(nowNs + overheadNs, Event.decoded | slot);
-  }
-
-  private movesData(slot: RequestSlot): boolean {
-    const op = this.requests.op[slot];
-    return op === Op.read || op === Op.write;
   }
 
   private latencyOf(slot: RequestSlot): number {

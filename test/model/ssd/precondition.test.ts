@@ -6,19 +6,19 @@ import { drainAll, percentile, plainDrive, runLoads, TestDrive, uniform, unitByt
 const parameters = (state: string, fill = 1) =>
   plainDrive({
     flash: {
-      channels: 4,
+      channels: 2,
       diesPerChannel: 2,
-      planes: 2,
+      planes: 1,
       pageSize: 16384,
       cell: "tlc",
       pagesPerBlock: 48,
       read: ["50us", "60us", "70us"],
       program: "600us",
-      erase: "3ms",
+      erase: "1ms",
       channelRate: "1200MB/s",
     },
     ftl: { overProvisioning: 0.2 },
-    gc: { background: 6, forced: 2 },
+    gc: { background: 16, forced: 4 },
     writeBuffer: { size: 2 ** 21, powerLossProtection: true },
     precondition: { state, fill },
   });
@@ -39,13 +39,27 @@ function observe(drive: TestDrive) {
   return {
     amplification: 1 + (counters.copied - copied) / (counters.programmed - programmed),
     perSecond,
-    p50: percentile(latenciesNs, 0.5),
+    // To the nanosecond: sums of parts differ in the last bits by the time at which they are made.
+    latenciesNs: latenciesNs.map(Math.round).sort(),
+    p90: percentile(latenciesNs, 0.9),
     p99: percentile(latenciesNs, 0.99),
+    p999: percentile(latenciesNs, 0.999),
   };
 }
 
+/** Largest difference between two distributions (Kolmogorov and Smirnov), of sorted values. */
+function distance(a: Float64Array, b: Float64Array): number {
+  let largest = 0;
+  let j = 0;
+  for (let i = 0; i < a.length; i++) {
+    while (j < b.length && b[j] <= a[i]) j++;
+    largest = Math.max(largest, Math.abs((i + 1) / a.length - j / b.length));
+  }
+  return largest;
+}
+
 describe("preconditioning", () => {
-  it("random: amplification (3 %), rate (3 %) and latencies (10 %) are those of a drive overwritten four times", () => {
+  it("random: amplification (3 %), rate (3 %) and latencies (10 %, distance 0.08) are those of a drive overwritten four times", () => {
     const written = new TestDrive(parameters("sequential"), sizeBytes);
     runLoads(written, [{ operation: "write", next: uniform(units, 1), depth: 16, count: 4 * units }]);
     const computed = new TestDrive(parameters("random"), sizeBytes);
@@ -55,12 +69,14 @@ describe("preconditioning", () => {
     for (const [name, tolerance] of [
       ["amplification", 0.03],
       ["perSecond", 0.03],
-      ["p50", 0.1],
+      ["p90", 0.1],
       ["p99", 0.1],
+      ["p999", 0.1],
     ] as const) {
       expect(observed[name] / expected[name], name).toBeGreaterThan(1 - tolerance);
       expect(observed[name] / expected[name], name).toBeLessThan(1 + tolerance);
     }
+    expect(distance(observed.latenciesNs, expected.latenciesNs)).toBeLessThan(0.08);
     for (const drive of [written, computed]) {
       drainAll(drive);
       drive.checkConservation();
