@@ -10,12 +10,12 @@
  * for their program unit to fill. A drive without protection against power loss would have to fill it up first.
  */
 import { assert } from "../../base/assert.js";
+import type { ModelObserver } from "../observer.js";
 import type { SsdCounters } from "./counters.js";
 import { type Flash, Work } from "./flash.js";
 import { type Frontiers, Stream } from "./frontiers.js";
 import { type Geometry, unitBytes } from "./geometry.js";
 import { type Mapping, nowhere } from "./mapping.js";
-import type { SsdObserver } from "./observer.js";
 import type { PageTimes } from "./page-times.js";
 import type { SsdParameters } from "./schema.js";
 import type { SlcCache } from "./slc-cache.js";
@@ -36,6 +36,12 @@ const scanNs = 10_000;
 /** Static wear levelling moves one superblock for so many erased, at most. */
 const erasesPerLevelling = 16;
 
+/** Free superblocks left before one is given up: one for the host, one for collection. */
+const leastFreeToLose = 2;
+
+/** Where collection keeps reads away: the longest time these have for themselves between two superblocks. */
+const breatherNs = 1_000_000;
+
 const Reason = Object.freeze({ space: 0, fold: 1, level: 2 });
 
 const reasonNames = ["collect", "fold", "level wear of"];
@@ -52,7 +58,7 @@ export interface CollectorOptions {
   slcCache: SlcCache;
   wear: Wear;
   counters: SsdCounters;
-  observer: SsdObserver | null;
+  observer: ModelObserver | null;
   operations: number;
 }
 
@@ -68,6 +74,7 @@ export class Collector {
   private erasing = 0;
   /** Enough was erased since wear was last looked at. */
   private levelWanted = false;
+  private lastEndNs = 0;
   private victim: number = none;
   private cursor = 0;
   private isPaced = false;
@@ -100,7 +107,7 @@ export class Collector {
   private readonly reason: Uint8Array;
   private readonly isLost: Uint8Array;
   private readonly counters: SsdCounters;
-  private readonly observer: SsdObserver | null;
+  private readonly observer: ModelObserver | null;
 
   constructor(options: CollectorOptions) {
     const { parameters, geometry } = options;
@@ -169,7 +176,7 @@ export class Collector {
     const superblock = flash.owner[op];
     const first = op * this.geometry.stripeUnits;
     const units = flash.amount[op];
-    const stream = frontiers.copyStream(superblock);
+    const stream = this.streamFor(superblock);
     let copied = 0;
     for (let i = 0; i < units; i++) {
       const unit = unitsOfOp[first + i];
@@ -200,11 +207,15 @@ export class Collector {
     if (--this.erasesLeft[superblock] > 0) return;
     this.mapping.forget(superblock);
     this.slcCache.erased(superblock);
-    this.superblocks.release(superblock, this.isLost[superblock] === 1);
+    // One that nothing can do without just now is lost after its next erase.
+    const isLost = this.isLost[superblock] === 1 && this.superblocks.freeCount >= leastFreeToLose;
+    this.superblocks.release(superblock, isLost);
+    if (isLost) this.counters.retired++;
     this.counters.erased++;
     if (this.counters.erased % erasesPerLevelling === 0) this.levelWanted = true;
     this.erasing--;
     this.inWork--;
+    this.lastEndNs = nowNs;
     this.observer?.span(
       "gc",
       0,
@@ -213,6 +224,10 @@ export class Collector {
       nowNs,
     );
     this.observer?.level("free superblocks", nowNs, this.superblocks.freeCount);
+  }
+
+  private streamFor(superblock: number): number {
+    return this.reason[superblock] === Reason.level ? Stream.level : this.frontiers.copyStream(superblock);
   }
 
   private get isUrgent(): boolean {
@@ -232,12 +247,12 @@ export class Collector {
   /** Chooses the next superblock, if one is wanted. */
   private begin(nowNs: number): boolean {
     const { superblocks, frontiers, gc, geometry } = this;
-    if (this.erasing >= mostErasing) return false;
+    if (this.erasing >= mostErasing || !this.mayBlock(nowNs)) return false;
     const superblock = this.choose(nowNs);
     if (superblock === none) return false;
     const valid = superblocks.valid[superblock];
     const room =
-      frontiers.roomIn(frontiers.copyStream(superblock)) + superblocks.freeCount * geometry.superblockUnits;
+      frontiers.roomIn(this.streamFor(superblock)) + superblocks.freeCount * geometry.superblockUnits;
     if (valid + this.reading > room) return false;
     superblocks.state[superblock] = State.collecting;
     frontiers.noteLifetime(superblock);
@@ -257,6 +272,15 @@ export class Collector {
     this.isPaced = pacing !== 0;
     if (!this.isPaced) this.tokens = this.mostTokens;
     return true;
+  }
+
+  /** Whether reads of the host may be kept away again: between two superblocks they have the media for themselves. */
+  private mayBlock(nowNs: number): boolean {
+    if (this.gc.blocking === "none") return true;
+    if (this.inWork > 0) return false;
+    if (nowNs >= this.lastEndNs + breatherNs || !this.flash.hasWaitingReads) return true;
+    this.continueAtNs = this.lastEndNs + breatherNs;
+    return false;
   }
 
   /** The superblock to collect next, and why; `none` if nothing has to be. */

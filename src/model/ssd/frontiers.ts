@@ -29,9 +29,11 @@ export const Stream = Object.freeze({
   slc: 3,
   /** Copies of data that were taken to die young, where lifetimes are told apart. */
   warm: 4,
+  /** What wear levelling moves to worn superblocks, because it is seldom written. */
+  level: 5,
 });
 
-const streams = 5;
+const streams = 6;
 
 export interface FrontiersOptions {
   parameters: SsdParameters;
@@ -232,7 +234,12 @@ export class Frontiers {
 
   private openSuperblock(stream: number): void {
     const { programsPerSuperblock } = this.geometry;
-    const superblock = this.superblocks.open(stream, stream === Stream.slc, this.placed);
+    const superblock = this.superblocks.open(
+      stream,
+      stream === Stream.slc,
+      this.placed,
+      stream === Stream.level,
+    );
     this.superblock[stream] = superblock;
     this.place[stream] = 0;
     this.first[stream] = 0;

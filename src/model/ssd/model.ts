@@ -17,6 +17,7 @@ import { Flag, noSlot, Op, type RequestSlot, type RequestTable } from "../../bas
 import { Breakdown } from "../breakdown.js";
 import { EventHeap } from "../event-heap.js";
 import type { CompletionSink, Model, ModelReport } from "../model.js";
+import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
 import { Collector } from "./collector.js";
 import { Arbiter } from "./controller/arbiter.js";
@@ -31,7 +32,6 @@ import { Geometry, unitBytes } from "./geometry.js";
 import type { Layout } from "./layout.js";
 import { MapCache } from "./map-cache.js";
 import { Mapping, nowhere } from "./mapping.js";
-import type { SsdObserver } from "./observer.js";
 import { PageTimes } from "./page-times.js";
 import { precondition } from "./precondition.js";
 import type { SsdParameters } from "./schema.js";
@@ -48,7 +48,7 @@ export interface CreateSsdOptions {
   seed: number;
   /** Whether the drive has a cache the host must flush: the profile's `writeCache`. */
   hasVolatileCache?: boolean | undefined;
-  observer?: SsdObserver | undefined;
+  observer?: ModelObserver | undefined;
 }
 
 /** Events carry a slot, or the number of a lane, die or channel, and above these bits what has happened. */
@@ -95,7 +95,7 @@ export class SsdModel implements Model, FlashSink {
 
   private readonly requests: RequestTable;
   private readonly parameters: SsdParameters;
-  private readonly observer: SsdObserver | null;
+  private readonly observer: ModelObserver | null;
   private readonly events: EventHeap;
   private readonly pageTimes: PageTimes;
   private readonly frontiers: Frontiers;
@@ -109,6 +109,8 @@ export class SsdModel implements Model, FlashSink {
   private readonly mapCache: MapCache | null;
   private readonly wear: Wear;
   private readonly thermal: Thermal | null;
+  /** The level of throttling the dies have been told of. */
+  private throttle: number = Throttle.none;
   /** Whether an acknowledged write outlives a power cut as it is. */
   private readonly isProtected: boolean;
   private readonly isWriteThrough: boolean;
@@ -661,9 +663,9 @@ export class SsdModel implements Model, FlashSink {
 
   /** The heat of an operation; throttling may begin or end with it. */
   private warm(thermal: Thermal, arrayNs: number, nowNs: number): void {
-    const { level } = thermal;
     thermal.addEnergy(this.parameters.flash.dieWatts * arrayNs * 1e-9, nowNs);
-    if (thermal.level === level) return;
+    if (thermal.level === this.throttle) return;
+    this.throttle = thermal.level;
     this.flash.limit(Math.max(1, Math.round(this.geometry.dies * thermal.speed)));
     this.observer?.level("dies allowed", nowNs, Math.round(this.geometry.dies * thermal.speed));
   }

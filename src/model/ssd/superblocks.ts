@@ -66,13 +66,13 @@ export class Superblocks {
     this.freeCount = count;
   }
 
-  /** Takes the least worn free superblock. */
-  open(stream: number, isSlc: boolean, hostUnits: number): number {
+  /** Takes the least worn free superblock, or the most worn one for data that will stay. */
+  open(stream: number, isSlc: boolean, hostUnits: number, isToStay = false): number {
     assert(this.freeCount > 0, "a superblock is opened only when one is free");
     const { freeList, erases } = this;
     let best = 0;
     for (let i = 1; i < this.freeCount; i++) {
-      const difference = erases[freeList[i]] - erases[freeList[best]];
+      const difference = (erases[freeList[i]] - erases[freeList[best]]) * (isToStay ? -1 : 1);
       if (difference < 0 || (difference === 0 && freeList[i] < freeList[best])) best = i;
     }
     const superblock = freeList[best];

@@ -1,8 +1,8 @@
 /** A solid-state drive on the virtual clock, for tests: requests in, completion times out. */
 import { Random } from "../../../src/base/random.js";
 import { Op, type Operation, RequestTable } from "../../../src/base/request.js";
+import type { ModelObserver } from "../../../src/model/observer.js";
 import { SsdModel, type SsdParameters, ssdSchema } from "../../../src/model/ssd/index.js";
-import type { SsdObserver } from "../../../src/model/ssd/observer.js";
 
 type Written = Record<string, unknown>;
 
@@ -47,7 +47,7 @@ export class TestDrive {
   constructor(
     parameters: SsdParameters,
     readonly sizeBytes: number,
-    options: { capacity?: number; seed?: number; writeCache?: boolean; observer?: SsdObserver } = {},
+    options: { capacity?: number; seed?: number; writeCache?: boolean; observer?: ModelObserver } = {},
   ) {
     this.requests = new RequestTable(options.capacity ?? 256);
     this.model = new SsdModel({
