@@ -34,7 +34,7 @@ const stripesAtOnce = 128;
 const scanNs = 10_000;
 
 /** Static wear levelling moves one superblock for so many erased, at most. */
-const erasesPerLevelling = 16;
+const erasesPerLevelling = 8;
 
 /** Free superblocks left before one is given up: one for the host, one for collection. */
 const leastFreeToLose = 2;
@@ -75,6 +75,8 @@ export class Collector {
   /** Enough was erased since wear was last looked at. */
   private levelWanted = false;
   private lastEndNs = 0;
+  /** Where copies go. */
+  private stream = 0;
   private victim: number = none;
   private cursor = 0;
   private isPaced = false;
@@ -132,7 +134,7 @@ export class Collector {
     this.unitsOfOp = new Uint32Array(options.operations * geometry.stripeUnits);
     this.placesOfOp = new Uint8Array(options.operations * geometry.stripeUnits);
     this.mostCopies = Collector.mostCopies(geometry);
-    this.mostTokens = this.mostCopies / 2;
+    this.mostTokens = this.mostCopies;
   }
 
   /** Units on their way at once: what keeps all dies busy, but no more than half a superblock. */
@@ -152,9 +154,15 @@ export class Collector {
     if (stream === Stream.slc && slcCache.isFull()) return false;
     // Pacing holds both ways: a host that writes faster than copies are made waits for them.
     if (this.victim !== none && this.isPaced && this.tokens >= this.mostTokens) return false;
-    if (!frontiers.isShared) return frontiers.roomIn(stream) > 0 || superblocks.freeCount >= 2;
+    if (!frontiers.isShared) {
+      if (frontiers.roomIn(stream) > 0) return true;
+      // One superblock stays for the next collection, and what the present ones still need.
+      const lacking = this.reading + this.copiesLeftToRead() - frontiers.roomIn(this.stream);
+      const needed = Math.max(1, Math.ceil(lacking / geometry.superblockUnits));
+      return superblocks.freeCount > needed;
+    }
     const room = frontiers.roomIn(stream) + superblocks.freeCount * geometry.superblockUnits;
-    return room - this.copiesLeft() > geometry.superblockUnits;
+    return room - this.reading - this.copiesLeftToRead() > geometry.superblockUnits;
   }
 
   /** The host has written a unit: allows copies. */
@@ -240,8 +248,9 @@ export class Collector {
     );
   }
 
-  private copiesLeft(): number {
-    return this.victim === none ? this.reading : this.superblocks.valid[this.victim] + this.reading;
+  /** Copies still to be read, at most: of those being read some are counted twice. */
+  private copiesLeftToRead(): number {
+    return this.victim === none ? 0 : this.superblocks.valid[this.victim];
   }
 
   /** Chooses the next superblock, if one is wanted. */
@@ -251,9 +260,12 @@ export class Collector {
     const superblock = this.choose(nowNs);
     if (superblock === none) return false;
     const valid = superblocks.valid[superblock];
-    const room =
-      frontiers.roomIn(this.streamFor(superblock)) + superblocks.freeCount * geometry.superblockUnits;
+    const stream = this.streamFor(superblock);
+    // Copies for another stream are under way: both could need the last free superblock.
+    if (this.reading > 0 && stream !== this.stream) return false;
+    const room = frontiers.roomIn(stream) + superblocks.freeCount * geometry.superblockUnits;
     if (valid + this.reading > room) return false;
+    this.stream = stream;
     superblocks.state[superblock] = State.collecting;
     frontiers.noteLifetime(superblock);
     this.inWork++;
@@ -309,7 +321,7 @@ export class Collector {
         return slc;
       }
     }
-    if (superblock === none && this.levelWanted) {
+    if (superblock === none && this.levelWanted && this.reading === 0) {
       this.levelWanted = false;
       const cold = superblocks.leastWorn();
       if (cold !== none && this.wear.isUneven(cold)) {

@@ -52,6 +52,8 @@ export class Frontiers {
   copiesPending = 0;
   /** Units the host has had placed. */
   placed = 0;
+  /** Units sent to flash, whatever they hold. */
+  sent = 0;
   /** Number of the last program with data of the host. */
   lastSequence = 0;
 
@@ -153,6 +155,13 @@ export class Frontiers {
     const place = address - superblock * geometry.superblockUnits;
     const program = Math.floor(place / this.programUnitsOf(superblock));
     return this.isProgrammed[superblock * geometry.programsPerSuperblock + program] === 0;
+  }
+
+  /** Units that have a place and are not yet sent to flash. */
+  get unsent(): number {
+    let units = 0;
+    for (let stream = 0; stream < streams; stream++) units += this.place[stream] - this.first[stream];
+    return units;
   }
 
   /** Places a unit, whose data are at `before` as yet, at the end of a stream. There must be room, or a free superblock. */
@@ -268,6 +277,7 @@ export class Frontiers {
       this.hostPrograms++;
     }
     const die = (this.first[stream] / units) % geometry.dies;
+    this.sent += units;
     this.hostHeld[stream] = 0;
     this.copiesHeld[stream] = 0;
     this.first[stream] = this.place[stream];

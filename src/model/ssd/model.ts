@@ -830,11 +830,21 @@ export class SsdModel implements Model, FlashSink {
       assert(mapping.unitAt(address) === unit, "the way back from flash leads to the same unit");
     }
     assert(mapped === mapping.mapped, "mapped units are counted");
+    const { programmed, copied, folded, levelled, padding, erased } = this.counters;
+    const written = programmed + copied + folded + levelled + padding;
+    assert(
+      this.frontiers.sent + this.frontiers.unsent === written,
+      "what is programmed is data of the host, copies, folds, levelling and padding",
+    );
+    assert(superblocks.erasesDone === erased, "every superblock collected is erased once");
+    assert(flash.done[Work.erase] >= erased * geometry.dies, "every die erases its share");
+    const { program, erase, suspend, independentPlanes } = this.parameters.flash;
+    const lanes = independentPlanes ? geometry.planes : 1;
+    // Time is counted when an operation begins.
+    const begunNs =
+      Math.max(program, erase) + suspend.resume + suspend.time + lanes * this.pageTimes.longestReadNs;
     for (let die = 0; die < geometry.dies; die++) {
-      assert(
-        flash.dieBusyNs[die] <= nowNs * geometry.planes + 1e9,
-        "a die works no longer than time has passed",
-      );
+      assert(flash.dieBusyNs[die] <= nowNs * lanes + begunNs, "a die works no longer than time has passed");
     }
   }
 }

@@ -43,6 +43,8 @@ export class Superblocks {
   /** Erases of the most worn, and of all. */
   mostErases: number;
   totalErases: number;
+  /** Erases since power-on. */
+  erasesDone = 0;
   private nextOrder = 0;
   private readonly freeList: Int32Array;
 
@@ -95,6 +97,7 @@ export class Superblocks {
   release(superblock: number, isLost: boolean): void {
     assert(this.valid[superblock] === 0, "what is erased holds no data");
     this.totalErases++;
+    this.erasesDone++;
     if (++this.erases[superblock] > this.mostErases) this.mostErases = this.erases[superblock];
     if (this.isSlc[superblock] === 1) this.slcCount--;
     this.isSlc[superblock] = 0;

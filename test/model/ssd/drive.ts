@@ -9,7 +9,7 @@ type Written = Record<string, unknown>;
 export const unitBytes = 4096;
 
 /** No overheads, an endless link, one page type: what analytical checks are stated for. Groups are merged key by key. */
-export function plainDrive(changes: Record<string, Written> = {}): SsdParameters {
+export function plainDrive(changes: Written = {}): SsdParameters {
   const plain: Record<string, Written> = {
     flash: {
       channels: 8,
@@ -28,7 +28,8 @@ export function plainDrive(changes: Record<string, Written> = {}): SsdParameters
     writeBuffer: { size: 2 ** 20, powerLossProtection: true },
   };
   const merged: Written = { ...changes };
-  for (const [group, keys] of Object.entries(plain)) merged[group] = { ...keys, ...changes[group] };
+  for (const [group, keys] of Object.entries(plain))
+    merged[group] = { ...keys, ...(changes[group] as Written | undefined) };
   return ssdSchema.parse(merged);
 }
 
