@@ -48,7 +48,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
                        });
   }
 
-  /** new Clock(onDeadline, spinNs): power-on is now. */
+  /** new Clock(onDeadline, spinNs, onRehearsal?): power-on is now. */
   explicit Clock(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<Clock>(info), origin_ns_(MonotonicNs()), context_(info.Env(), "blkforge:Clock") {
     Napi::Env env = info.Env();
@@ -77,6 +77,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
     // An idle timer must not keep the process alive; only an armed one does.
     uv_unref(reinterpret_cast<uv_handle_t*>(&watch_->poll));
     on_deadline_ = Napi::Persistent(info[0].As<Napi::Function>());
+    if (info.Length() > 2 && info[2].IsFunction()) on_rehearsal_ = Napi::Persistent(info[2].As<Napi::Function>());
     napi_add_async_cleanup_hook(env, OnEnvironmentEnd, this, &cleanup_hook_);
     // Alive until closed, whoever holds it: the event loop calls into it.
     Ref();
@@ -187,8 +188,8 @@ class Clock : public Napi::ObjectWrap<Clock> {
     } else {
       clock->LearnWakeUp();
       clock->StayAwake();
-      // A long sleep leaves the caches cold. What will decide and reply is run once before it matters.
-      if (MonotonicNs() < clock->expiry_ns_) clock->CallOnDeadline();
+      // A long sleep leaves the caches cold: what will decide and reply is run once before it matters.
+      if (!clock->on_rehearsal_.IsEmpty() && MonotonicNs() < clock->expiry_ns_) clock->Call(clock->on_rehearsal_);
       if (clock->watch_ != nullptr) clock->Look();
     }
   }
@@ -197,17 +198,17 @@ class Clock : public Napi::ObjectWrap<Clock> {
     expiry_ns_ = kNever;
     uv_unref(reinterpret_cast<uv_handle_t*>(&watch_->poll));
     if (spin_ns_ > 0) StayAwake();
-    CallOnDeadline();
+    Call(on_deadline_);
   }
 
   /** By Node-API itself: napi.h would end the process when the callback fails because its worker is being terminated. */
-  void CallOnDeadline() {
+  void Call(const Napi::FunctionReference& function) {
     napi_env env = Env();
     Napi::HandleScope scope(env);
     napi_value global;
     napi_get_global(env, &global);
     // Runs microtasks afterwards, as the event loop does after each of its own callbacks.
-    napi_status status = napi_make_callback(env, context_, global, on_deadline_.Value(), 0, nullptr, nullptr);
+    napi_status status = napi_make_callback(env, context_, global, function.Value(), 0, nullptr, nullptr);
     if (status != napi_pending_exception) return;
     // No JavaScript is below to catch what was thrown; dropped here, a bug would pass for a hanging device.
     napi_value exception;
@@ -222,6 +223,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
     watch_ = nullptr;
     watch->cleanup_hook = cleanup_hook_;
     on_deadline_.Reset();
+    on_rehearsal_.Reset();
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll), OnClosed);
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->idle), OnClosed);
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->check), OnClosed);
@@ -262,6 +264,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
   bool is_timer_set_ = false;
   Napi::AsyncContext context_;
   Napi::FunctionReference on_deadline_;
+  Napi::FunctionReference on_rehearsal_;
   napi_async_cleanup_hook_handle cleanup_hook_ = nullptr;
   Watch* watch_ = nullptr;
 };

@@ -45,6 +45,7 @@ export interface LiveClockOptions {
 
 export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
+  onRehearsal: () => void = () => {};
 
   private readonly timer: Pick<NativeClock, "arm" | "close">;
   /** Power-on, on the clock that `process.hrtime()` reads. */
@@ -67,7 +68,7 @@ export class LiveClock implements Clock {
       this.resolutionNs = nsPerMillisecond;
       originNs = process.hrtime.bigint();
     } else {
-      const timer = new native.Clock(fire, spinNsOfTiming(timing));
+      const timer = new native.Clock(fire, spinNsOfTiming(timing), () => this.onRehearsal());
       this.timer = timer;
       this.resolutionNs = 1;
       originNs = timer.originNs;
