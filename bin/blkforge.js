@@ -1,4 +1,14 @@
 #!/usr/bin/env node
-import { main } from "../dist/cli/main.js";
+import module from "node:module";
 
-process.exitCode = await main(process.argv.slice(2));
+// From Node 22 on compiled code is kept for the next start.
+module.enableCompileCache?.();
+
+const args = process.argv.slice(2);
+// A device thread takes as long to load its code as the command line does: they do it at the same time.
+if (["serve", "run", "attach"].includes(args[0]) && !args.includes("--help")) {
+  const { prepareThread } = await import("../dist/device/thread.js");
+  prepareThread();
+}
+const { main } = await import("../dist/cli/main.js");
+process.exitCode = await main(args);

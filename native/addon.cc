@@ -9,15 +9,23 @@
 #include "clock.h"
 #include "file.h"
 #include "netlink.h"
+#include "socket.h"
+#include "socket-mover.h"
 #include "sparse-memory.h"
 #include "thread.h"
+#include "ublk/control.h"
+#include "ublk/server.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportClock(env, exports);
   ExportSparseMemory(env, exports);
   ExportFile(env, exports);
   ExportNetlink(env, exports);
+  ExportSocket(env, exports);
+  ExportSocketMover(env, exports);
   ExportThread(env, exports);
+  ExportUblkControl(env, exports);
+  ExportUblkServer(env, exports);
   return exports;
 }
 

@@ -9,6 +9,9 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +21,9 @@
 namespace {
 
 constexpr uint64_t kBitsPerWord = 64;
+
+/** MADV_DONTNEED_LOCKED, which older headers lack. */
+constexpr int kDontNeedLocked = 24;
 
 /** From this length on, unmapping pages is cheaper than writing zeroes to them (a system call and later page faults). */
 constexpr uint64_t kGiveBackBytes = 256 * 1024;
@@ -60,8 +66,20 @@ int SparseMemory::Map(uint64_t size) {
   return 0;
 }
 
+int SparseMemory::Lock() {
+#if defined(__linux__) && defined(SYS_mlock2)
+  constexpr int kOnFault = 1;
+  if (syscall(SYS_mlock2, bits_, bitmap_bytes_, kOnFault) != 0) return errno;
+  return syscall(SYS_mlock2, bytes_, mapped_bytes_, kOnFault) == 0 ? 0 : errno;
+#else
+  return ENOSYS;
+#endif
+}
+
 int SparseMemory::Grow(uint64_t size) {
 #ifdef __linux__
+  std::unique_lock<std::mutex> locks[kStays];
+  for (size_t i = 0; i < kStays; i++) locks[i] = std::unique_lock<std::mutex>(stays_[i].mutex);
   // Past the old end everything is zero, in its last page too: nobody can have written there.
   uint64_t mapped_bytes = RoundUp(size, page_bytes_);
   uint64_t bitmap_bytes = RoundUp(mapped_bytes / page_bytes_, kBitsPerWord) / 8;
@@ -106,6 +124,29 @@ void SparseMemory::Write(uint64_t offset, const void* source, uint64_t length) {
   if (length == 0) return;
   Mark(offset / page_bytes_, RoundUp(offset + length, page_bytes_) / page_bytes_, true);
   memcpy(bytes_ + offset, source, length);
+}
+
+uint8_t* SparseMemory::Hold(uint64_t offset, uint64_t length) {
+  Mark(offset / page_bytes_, RoundUp(offset + length, page_bytes_) / page_bytes_, true);
+  return bytes_ + offset;
+}
+
+int SparseMemory::Runs(uint64_t offset, uint64_t length, const void* zeroes, uint64_t zero_bytes, iovec* runs,
+                       int count, uint64_t* covered) const {
+  uint64_t begin = offset;
+  uint64_t end = offset + length;
+  int used = 0;
+  while (offset < end && used < count) {
+    uint64_t run_end = ExtentEnd(offset, end);
+    bool is_held = IsAllocated(offset);
+    if (!is_held) run_end = std::min(run_end, offset + zero_bytes);
+    runs[used].iov_base = is_held ? bytes_ + offset : const_cast<void*>(zeroes);
+    runs[used].iov_len = run_end - offset;
+    used++;
+    offset = run_end;
+  }
+  *covered = offset - begin;
+  return used;
 }
 
 void SparseMemory::Discard(uint64_t offset, uint64_t length) {
@@ -202,7 +243,10 @@ void SparseMemory::Clear(uint64_t begin, uint64_t end) {
 void SparseMemory::GiveBack(uint64_t begin, uint64_t end) {
   if (begin >= end) return;
 #ifdef __linux__
-  madvise(bytes_ + begin, end - begin, MADV_DONTNEED);
+  if (madvise(bytes_ + begin, end - begin, MADV_DONTNEED) == 0) return;
+  // Refused for locked memory; newer kernels (5.18) have a way for that, and zeroes do everywhere.
+  if (madvise(bytes_ + begin, end - begin, kDontNeedLocked) == 0) return;
+  memset(bytes_ + begin, 0, end - begin);
 #else
   // Elsewhere MADV_DONTNEED is only advice; a fresh mapping in its place reads as zero everywhere.
   mmap(bytes_ + begin, end - begin, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
@@ -211,6 +255,9 @@ void SparseMemory::GiveBack(uint64_t begin, uint64_t end) {
 }
 
 namespace {
+
+/** Marks objects of this class, so that no other is taken for one. */
+constexpr napi_type_tag kTypeTag{0x5f1d0a6b3c8e4217, 0x9b24c7d1e06f83a5};
 
 /** The JavaScript class. Arguments were checked in TypeScript; a range outside is refused here too, for it would crash. */
 class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
@@ -224,6 +271,7 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
                            InstanceMethod<&Self::Discard>("discard"),
                            InstanceMethod<&Self::Reserve>("reserve"),
                            InstanceMethod<&Self::Grow>("grow"),
+                           InstanceMethod<&Self::Lock>("lock"),
                            InstanceMethod<&Self::AllocatedBytes>("allocatedBytes"),
                            InstanceMethod<&Self::HoleBytes>("holeBytes"),
                            InstanceMethod<&Self::IsAllocated>("isAllocated"),
@@ -234,11 +282,14 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
 
   /** new SparseMemory(sizeBytes) */
   explicit SparseMemoryObject(const Napi::CallbackInfo& info)
-      : Napi::ObjectWrap<SparseMemoryObject>(info), memory_(new SparseMemory()) {
+      : Napi::ObjectWrap<SparseMemoryObject>(info), memory_(std::make_shared<SparseMemory>()) {
+    napi_type_tag_object(info.Env(), info.This(), &kTypeTag);
     double size = Double(info, 0);
     int error = size >= 1 && size <= kLargest ? memory_->Map(static_cast<uint64_t>(size)) : EINVAL;
     if (error != 0) Napi::Error::New(info.Env(), strerror(error)).ThrowAsJavaScriptException();
   }
+
+  std::shared_ptr<SparseMemory> memory() const { return memory_; }
 
  private:
   static constexpr double kLargest = 9007199254740991.0;
@@ -309,6 +360,11 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
     return Napi::Number::New(info.Env(), is_growth ? memory_->Grow(static_cast<uint64_t>(size)) : EINVAL);
   }
 
+  /** lock(): 0 or an errno. */
+  Napi::Value Lock(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), memory_ != nullptr ? memory_->Lock() : EINVAL);
+  }
+
   Napi::Value AllocatedBytes(const Napi::CallbackInfo& info) {
     double bytes = memory_ == nullptr ? 0 : static_cast<double>(memory_->allocated_bytes());
     return Napi::Number::New(info.Env(), bytes);
@@ -339,10 +395,18 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
 
   void Close(const Napi::CallbackInfo&) { memory_.reset(); }
 
-  std::unique_ptr<SparseMemory> memory_;
+  std::shared_ptr<SparseMemory> memory_;
 };
 
 }  // namespace
+
+std::shared_ptr<SparseMemory> SparseMemoryOf(Napi::Value object) {
+  bool is_one = false;
+  if (!object.IsObject() || napi_check_object_type_tag(object.Env(), object, &kTypeTag, &is_one) != napi_ok || !is_one) {
+    return nullptr;
+  }
+  return SparseMemoryObject::Unwrap(object.As<Napi::Object>())->memory();
+}
 
 void ExportSparseMemory(Napi::Env env, Napi::Object exports) {
   exports.Set("SparseMemory", SparseMemoryObject::Define(env));

@@ -3,7 +3,8 @@
  * machine, with fio's nbd engine over a Unix socket; medians over the rounds, as ratios to the better of the two.
  *
  * Also printed: processor seconds of the server per million requests, and p99.9. `--rounds N`, `--seconds N`, `--only TEXT` (rows
- * whose name contains it), `--json`.
+ * whose name contains it), `--json`. With `--check` it exits 1 when a row is below the better of the two, or the geometric mean
+ * below 1.5 times.
  */
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,9 +24,14 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "2" },
     only: { type: "string", default: "" },
     json: { type: "boolean", default: false },
+    check: { type: "boolean", default: false },
   },
 });
 const runtimeSeconds = Number(values.seconds);
+
+/** What `--check` demands. */
+const smallestRatio = 1;
+const smallestMean = 1.5;
 
 /** Kernel clock ticks a second in /proc (USER_HZ), 100 on every Linux architecture Node runs on. */
 const ticksPerSecond = 100;
@@ -115,6 +121,9 @@ function report(): void {
     ]);
   }
   const geometricMean = Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length);
+  if (values.check && (geometricMean < smallestMean || ratios.some((ratio) => ratio < smallestRatio))) {
+    process.exitCode = 1;
+  }
   if (values.json) {
     const measured = [...results].map(([key, rounds]) => ({
       key,

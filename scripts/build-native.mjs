@@ -1,5 +1,5 @@
 /**
- * Compiles native/*.cc into build/Release/blkforge.node, where node-gyp-build finds it.
+ * Compiles the .cc files of native/ into build/Release/blkforge.node, where node-gyp-build finds it.
  *
  *   node scripts/build-native.mjs               build if anything has changed
  *   node scripts/build-native.mjs --if-missing  the same, unless a prebuilt binary works here (npm's install step)
@@ -111,7 +111,7 @@ function fingerprint(compiler) {
 }
 
 function nativeFiles() {
-  return readdirSync(nativeDirectory)
+  return readdirSync(nativeDirectory, { recursive: true })
     .filter((name) => /\.(cc|h)$/.test(name))
     .sort();
 }

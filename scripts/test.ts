@@ -71,6 +71,7 @@ function runScripts(suite: "check" | "validation"): Tally {
       : [
           ["validate:hdd", "--check"],
           ["bench:hdd", "--check"],
+          ["bench:models", "--check"],
         ];
   const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   for (const [name, ...args] of scripts) {

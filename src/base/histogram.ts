@@ -65,6 +65,17 @@ export class Histogram {
     cells[0]++;
   }
 
+  /** Adds what another histogram has recorded. */
+  add(other: Histogram): void {
+    const { cells } = this;
+    if (other.count === 0) return;
+    cells[3] = cells[0] === 0 ? other.cells[3] : Math.min(cells[3], other.cells[3]);
+    cells[4] = Math.max(cells[4], other.cells[4]);
+    for (let i = 0; i < cells.length; i++) {
+      if (i !== 3 && i !== 4) cells[i] += other.cells[i];
+    }
+  }
+
   /** The value below which a fraction `quantile` (0..1) of the recorded values lie; NaN when empty. */
   quantile(quantile: number): number {
     const cells = this.cells;

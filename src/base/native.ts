@@ -25,6 +25,8 @@ export interface NativeSparseMemory {
   discard(offsetBytes: number, lengthBytes: number): void;
   /** Makes it larger; what is new is a hole. Errno. Not while another thread is in it: the bytes may move. */
   grow(sizeBytes: number): number;
+  /** What is touched from now on stays in memory, whatever the system swaps out. Errno. */
+  lock(): number;
   /** Makes the range zero and counts all its pages as held. */
   reserve(offsetBytes: number, lengthBytes: number): void;
   allocatedBytes(): number;
@@ -33,6 +35,43 @@ export interface NativeSparseMemory {
   isAllocated(offsetBytes: number): boolean;
   /** Where the run of held pages, or of holes, around `offsetBytes` ends; at most `endBytes`. */
   extentEnd(offsetBytes: number, endBytes: number): number;
+  close(): void;
+}
+
+/** Bits of what a `NativeSocketMover` tells. */
+export const SocketEvent = Object.freeze({
+  /** There are bytes in the input buffer. */
+  input: 1,
+  /** The payload asked for by `fill` is there. */
+  filled: 2,
+  sent: 4,
+  /** The peer will send nothing more. */
+  end: 8,
+  /** The socket is broken. */
+  failed: 16,
+  /** Our side is closed, as `end` asked for. */
+  shut: 32,
+});
+
+/** The bytes of one connected stream socket. Keeps the process alive until it is closed. */
+export interface NativeSocketMover {
+  /** -1 once closed. */
+  readonly descriptor: number;
+  setReading(isReading: boolean): void;
+  /** The next bytes to arrive go there; `bytes` must be kept until then. */
+  fill(bytes: Uint8Array, from: number, to: number): void;
+  /**
+   * A payload of `lengthBytes` goes into the memory, in whole pages of 4 KiB. It begins with those bytes; the rest comes next.
+   */
+  land(bytes: Uint8Array, from: number, to: number, offsetBytes: number, lengthBytes: number): void;
+  /**
+   * Sends those bytes, and between them `insertCount` pieces of the memory, which stand in `inserts` as triples: before which
+   * byte of `bytes`, offset and length. True when all is sent; otherwise `bytes` must be kept until it is.
+   */
+  send(bytes: Uint8Array, from: number, to: number, insertCount: number): boolean;
+  /** Closes our side when all is sent. True when that is done already. */
+  end(): boolean;
+  /** Closes at once; nothing is told afterwards. */
   close(): void;
 }
 
@@ -47,12 +86,62 @@ export interface NativeNetlinkSocket {
   close(): void;
 }
 
+/** Commands to the ublk driver, each answered on the event loop. Keeps the process alive until it is closed. */
+export interface NativeUblkControl {
+  /** Errno. The descriptor of /dev/ublk-control stays the caller's. */
+  open(controlFd: number): number;
+  /** Errno of handing it over; the command's own result comes to `onDone` with the same id. */
+  submit(
+    id: number,
+    opcode: number,
+    deviceId: number,
+    queue: number,
+    data: number,
+    buffer: Uint8Array,
+    /** How many bytes at the buffer's begin are the path of the device's node; 0 for who is privileged. */
+    pathLength: number,
+  ): number;
+  close(): void;
+}
+
+/** The queue threads of one ublk device, seen by who starts and ends them. Keeps the process alive until it is closed. */
+export interface NativeUblkServer {
+  /** By which a port finds it. */
+  readonly id: number;
+  /** Starts one queue's thread, on the processors whose bits are set, or anywhere; errno. Its requests are then fetched. */
+  start(queue: number, cpus: Uint8Array): number;
+  /** Everything undecided, and every request to come, ends in EIO. */
+  fail(): void;
+  /** All threads end as soon as they can, whatever they have in hand. */
+  leave(): void;
+  /** The first errno that ended a thread against everybody's will; 0 while there is none. */
+  failure(): number;
+  hasEnded(): boolean;
+  /** Ends what still runs, and lets go of the character device. */
+  close(): void;
+}
+
+/** The same threads, seen by the one who decides. When it ends, for whatever reason, requests end in EIO. */
+export interface NativeUblkPort {
+  /** Where the bytes are; errno. One of the two, before the queues are started. */
+  useMemory(memory: NativeSparseMemory, limitBytes: number): number;
+  useFile(fd: number): number;
+  wakeQueue(queue: number): void;
+  /** A write's payload that has not been moved; errno. */
+  readPayload(queue: number, tag: number, target: Uint8Array): number;
+  /** Fills the beginning of what a request in flight asks for; 0 or an errno. */
+  writeAnswer(queue: number, tag: number, source: Uint8Array): number;
+  close(): void;
+}
+
 export interface NativeAddon {
   /** Linux only. */
   readonly Clock?: new (
     onDeadline: () => void,
     /** How long before a deadline the event loop stops sleeping and turns until it is there. */
     spinNs: number,
+    /** Called between a wake-up and its deadline. */
+    onRehearsal?: () => void,
   ) => NativeClock;
   /** Throws an Error with the system's words when the address space cannot be had. */
   readonly SparseMemory: new (
@@ -69,10 +158,50 @@ export interface NativeAddon {
   readonly NetlinkSocket?: new (
     onDatagram: (datagram: Buffer) => void,
   ) => NativeNetlinkSocket;
+  /**
+   * Linux only. Works on a duplicate of `fd`, and reads at once. `state` has five cells: bytes in `input`; bytes at its front that
+   * are to be kept, written by the caller; bytes received and sent in all; the errno of a broken socket.
+   */
+  readonly SocketMover?: new (
+    fd: number,
+    memory: NativeSparseMemory | null,
+    input: Uint8Array,
+    state: Float64Array,
+    inserts: Float64Array,
+    onEvents: (events: number) => void,
+  ) => NativeSocketMover;
   /** Linux only. Fills in the two ends of a connected pair of Unix stream sockets. */
   readonly socketPair?: (ends: Int32Array) => number;
   /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */
   readonly markIoFlusher?: () => number;
+  /** Linux only. Whether the calling thread is marked so. */
+  readonly isIoFlusher?: () => boolean;
+  /** Linux only. Mounts of this process's own, which follow the machine's; to be followed by `reexecute`. Errno. */
+  readonly leaveMountNamespace?: () => number;
+  /** Linux only. The program begins anew in this process; returns, with an errno, only when it cannot. */
+  readonly reexecute?: (path: string, argv: readonly string[], descriptors: Int32Array) => number;
+  /** Of a connected stream socket: 0 its peer is there, 1 has closed its side of the stream, 2 has gone. Linux only. */
+  readonly peerState?: (fd: number) => number;
+  /** Linux only. */
+  readonly UblkControl?: new (
+    onDone: (id: number, result: number, buffer: Uint8Array) => void,
+  ) => NativeUblkControl;
+  /** Linux only; see native/ublk/server.cc for the settings. Takes over the character device's descriptor. */
+  readonly UblkServer?: new (
+    settings: Float64Array,
+    shared: Uint8Array,
+    counters: Uint8Array,
+    onEnded: () => void,
+  ) => NativeUblkServer;
+  /** Linux only. */
+  readonly UblkPort?: new (
+    serverId: number,
+    originNs: bigint,
+    spinNs: number,
+    onArrivals: () => void,
+  ) => NativeUblkPort;
+  /** Linux only: records a value as the queue threads do, for a test. */
+  readonly recordLatency?: (cells: Float64Array, valueNs: number) => void;
   /** Linux only. */
   readonly zeroRange?: (fd: number, offsetBytes: number, lengthBytes: number) => number;
 }

@@ -5,12 +5,39 @@
  * request. The table is bounded: a full table makes transports stop reading, which is backpressure, not an error.
  */
 
-export const operations = ["read", "write", "flush", "trim", "zeroes"] as const;
+/** The last seven are of zoned devices only: `append` writes where the zone's write pointer is, the others manage zones. */
+export const operations = [
+  "read",
+  "write",
+  "flush",
+  "trim",
+  "zeroes",
+  "append",
+  "zoneOpen",
+  "zoneClose",
+  "zoneFinish",
+  "zoneReset",
+  "zoneResetAll",
+  "zoneReport",
+] as const;
 
 export type Operation = (typeof operations)[number];
 
 /** Operation codes as the table stores them: the index of the name in `operations`. */
-export const Op = Object.freeze({ read: 0, write: 1, flush: 2, trim: 3, zeroes: 4 });
+export const Op = Object.freeze({
+  read: 0,
+  write: 1,
+  flush: 2,
+  trim: 3,
+  zeroes: 4,
+  append: 5,
+  zoneOpen: 6,
+  zoneClose: 7,
+  zoneFinish: 8,
+  zoneReset: 9,
+  zoneResetAll: 10,
+  zoneReport: 11,
+});
 
 /** Bits of `RequestTable.flags`. */
 export const Flag = Object.freeze({

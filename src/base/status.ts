@@ -3,7 +3,7 @@
  *
  * Models, stores and faults speak status; each transport turns it into what its wire can say (NBD knows eight
  * error numbers, ublk the kernel's errno table). The names follow the block layer's own (`block/blk-core.c`,
- * `blk_errors[]`).
+ * `blk_errors[]`). `openzones` and `activezones` say that a zoned device has no room for one more such zone.
  */
 
 export const statusNames = [
@@ -22,6 +22,8 @@ export const statusNames = [
   "perm",
   "inval",
   "shutdown",
+  "openzones",
+  "activezones",
 ] as const;
 
 export type StatusName = (typeof statusNames)[number];

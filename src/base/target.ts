@@ -8,8 +8,10 @@
  * transport may keep a completed request, and its slot, for later.
  */
 import type { Extent, FaultExtent } from "./extent.js";
+import type { NativeSparseMemory } from "./native.js";
 import type { RequestSlot, RequestTable } from "./request.js";
 import type { Status } from "./status.js";
+import type { ZoneView } from "./zone.js";
 
 export interface BlockTarget {
   /** Name people see: the default export. */
@@ -27,15 +29,30 @@ export interface BlockTarget {
   readonly canTrim: boolean;
   /** Whether writing zeroes, blocks left to be freed, takes the device less time than writing as many bytes. */
   readonly canZeroFast: boolean;
+  /** Of a host-managed zoned device; null for all others, which know no zone operations. */
+  readonly zones: ZoneView | null;
 
   readonly requests: RequestTable;
+
+  /**
+   * The device's bytes, where they lie in memory of the addon's: then a transport may move the bytes of a read from there, natively,
+   * in place of calling `read`, which would do no more than copy them and cannot fail.
+   */
+  readonly nativeMemory?: NativeSparseMemory | null;
+
+  /**
+   * Whether the payload of a write to this range may be put into `nativeMemory` as it comes, block by block, and be submitted as null when it
+   * is there. True only while nothing could refuse the write. Who reads the range meanwhile may see parts of it, as with any
+   * requests that overlap in flight; a client that vanishes in the midst leaves whole blocks of it, as with a drive whose cable is pulled.
+   */
+  canLand?(offsetBytes: number, lengthBytes: number): boolean;
 
   /** Nanoseconds since power-on. Transports stamp arrivals with it, once per batch. */
   nowNs(): number;
 
   /**
    * Hands a request to the device. `requests.arrivalNs[slot]` must be set, and never be less than that of an earlier
-   * submission. For a write `payload` holds its bytes, which are not kept. The completion never comes before this returns.
+   * submission. For a write `payload` holds its bytes, which are not kept; null when they have landed. The completion never comes before this returns.
    */
   submit(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void;
 
@@ -75,4 +92,29 @@ export interface RequestOwner {
   onCompletion(slot: RequestSlot): void;
   /** A batch of completions has been delivered: time to send what they produced. */
   onCompletionsEnd(): void;
+
+  /**
+   * An owner with this method sends its replies by itself, when they are due, and counts them: it has threads that keep
+   * time even while this one does not. Called once per request, as soon as its due time and status are certain; that may
+   * be at the due time only, or later. `onCompletion` follows, and means that the slot can be released.
+   */
+  onScheduled?(slot: RequestSlot, dueNs: number): void;
+
+  /** To be had by an owner that submits writes without a payload: no fault forbids it, the bytes may move now. */
+  movePayload?(slot: RequestSlot): void;
+}
+
+/** A device that polls transports with threads of their own. */
+export interface PollingTarget extends BlockTarget {
+  /** From now on the source is polled whenever the device looks at the time. */
+  addSource(source: RequestSource): void;
+  removeSource(source: RequestSource): void;
+}
+
+/** A transport whose requests are brought by threads of its own. */
+export interface RequestSource {
+  /** Submits what has arrived. Called before the device's time moves on, so that nothing that came before is overtaken. */
+  poll(): void;
+  /** The device has said what it has to say for now: time to pass it on. */
+  settle(): void;
 }

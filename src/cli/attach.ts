@@ -1,15 +1,28 @@
 /** `blkforge attach`: serve a device and attach it to this machine's kernel, until interrupted. */
-import { Command, InvalidArgumentError } from "commander";
+import { rmSync } from "node:fs";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { pino } from "pino";
 import { BlkError, ExitCode } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
+import type { DeviceHandle } from "../device/host.js";
 import { KernelAttachment } from "../nbd/kernel/attachment.js";
 import { readDeviceIndex } from "../nbd/kernel/block-device.js";
+import {
+  attachUblk,
+  ownImageFor,
+  readUblkOptions,
+  requestCapacityFor,
+  type UblkCommandOptions,
+} from "./attach-ublk.js";
+import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
 import { formatCounters } from "./counters-table.js";
-import { addDeviceOptions, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
-import { type Serving, startServing } from "./serving.js";
+import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
+import { startServing } from "./serving.js";
+import { subtractFloor } from "./subtract-floor.js";
 
-interface CommandOptions extends DeviceOptions {
+interface CommandOptions extends DeviceOptions, UblkCommandOptions {
+  ublk?: string | boolean;
+  listen: string[];
   nbd: string;
   connections: number;
   blockSize?: number;
@@ -31,11 +44,45 @@ const maximumSeconds = 1_000_000;
 export const command = addDeviceOptions(
   new Command("attach")
     .description(
-      "Serve a device and attach it to this machine's kernel as /dev/nbdN. Needs root, and the kernel module nbd.\n\n" +
+      "Serve a device and attach it to this machine's kernel: as /dev/nbdN, or with --ublk as /dev/ublkbN. Needs root,\n" +
+        "and the kernel module nbd or ublk_drv.\n\n" +
         "Prints the device's path, then `ready` when it can be used. SIGINT or SIGTERM detaches it and exits 0, unless\n" +
         "something still holds it: then it says what, and goes on serving; a second one detaches it all the same.",
     )
     .argument("<profile>", "name of a profile (see blkforge profiles), or a YAML file")
+    .option("--ublk [device]", "attach through ublk: /dev/ublkbN, or any free one")
+    .option(
+      "--queues <n>",
+      "ublk: hardware queues, each with a thread; up to the number of CPUs",
+      readCount,
+      1,
+    )
+    .option("--depth <n>", "ublk: requests in flight per queue, up to 4096", readCount, 128)
+    .option("--max-io <size>", "ublk: largest request, 4K to 32M", "512K")
+    .addOption(
+      new Option("--copy <way>", "ublk: who moves the bytes; user: once, by this process; kernel: twice")
+        .choices(["user", "kernel"])
+        .default("user"),
+    )
+    .addOption(
+      new Option(
+        "--cache <kind>",
+        "ublk: whether flushes are sent; auto: as the profile has it, and with a file",
+      )
+        .choices(["auto", "write-back", "write-through"])
+        .default("auto"),
+    )
+    .addOption(
+      new Option(
+        "--recovery <way>",
+        "ublk: when the server dies, keep the device for blkforge recover, and meanwhile its requests (reissue) or errors (fail-io, Linux 6.13)",
+      )
+        .choices(["none", "reissue", "fail-io"])
+        .default("none"),
+    )
+    .option("--own-mounts", "ublk: serve from a mount namespace of its own")
+    .option("--no-partition-scan", "ublk: do not look for partitions (Linux 7.0)")
+    .option("--listen <uri>", "serve the same device over NBD too; repeat for several", collect, [])
     .option("--nbd <device>", "/dev/nbdN, or auto for any free one", "auto")
     .option(
       "--connections <n>",
@@ -70,6 +117,7 @@ export const command = addDeviceOptions(
 Examples:
   sudo blkforge attach hdd-7200 --size 10G
   sudo blkforge attach fixed --set latency=1ms --nbd /dev/nbd3 --connections 4 --scheduler none
+  sudo blkforge attach hdd-7200 --ublk --queues 4
   sudo blkforge attach instant --size 1G --api unix:/run/blkforge.api   # then: blkforge resize 2G --api ...
 
 docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkforge lab exec needs neither.`,
@@ -77,77 +125,52 @@ docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkf
   .action(attach);
 
 async function attach(profile: string, options: CommandOptions): Promise<void> {
-  const spec = readDeviceSpec(profile, options, []);
-  const attachOptions = readAttachOptions(options, spec.profile);
-  const signals = new Signals();
-  let attachment: KernelAttachment | null = null;
-  const serving = await startServing(spec, options, async (sizeBytes) => attachment?.resize(sizeBytes));
-  try {
-    const log = pino(
-      { level: options.logLevel, base: { device: spec.name } },
-      pino.destination({ dest: 2, sync: true }),
-    );
-    attachment = await KernelAttachment.create(serving.device.kernelLinks, attachOptions, log);
-    announce(attachment, serving, options);
-    await serveUntilDetached(attachment, serving, signals, options.force ?? false);
-  } finally {
-    signals.close();
-    await serving.close();
+  const server = readServerSpec([{ profile, choice: options, listen: options.listen }], options);
+  subtractFloor(server, options.subtractFloor, options.ublk === undefined ? "nbd-kernel" : "ublk");
+  const [spec] = server.devices;
+  const overUblk = options.ublk === undefined ? null : readUblkOptions(options.ublk, options, spec);
+  const overNbd = readAttachOptions(options, spec.profile);
+  let ownImage: string | null = null;
+  if (overUblk !== null) {
+    spec.requestCapacity = requestCapacityFor(overUblk);
+    ownImage = ownImageFor(overUblk, spec);
+    spec.file ??= ownImage;
   }
-  if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
+  const signals = new Signals();
+  let attachment: Attached | null = null;
+  try {
+    const serving = await startServing(server, {
+      api: options.api,
+      onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+    });
+    const [device] = serving.devices;
+    try {
+      attachment =
+        overUblk === null
+          ? await attachNbd(device, overNbd, options.logLevel)
+          : await attachUblk(device, overUblk, spec, { profile, options }, ownImage);
+      const { connections, queues, depth } = options;
+      announce(attachment, device, options, overUblk === null ? { connections } : { queues, depth });
+      await serveUntilDetached(attachment, serving, signals, options.force ?? false);
+    } finally {
+      signals.close();
+      await serving.close();
+    }
+    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description));
+  } finally {
+    if (ownImage !== null) rmSync(ownImage, { force: true });
+  }
   process.exitCode = ExitCode.ok;
 }
 
-function announce({ device }: KernelAttachment, serving: Serving, options: CommandOptions): void {
-  if (options.json) {
-    const { uris: _, ...description } = serving.device.description;
-    const { connections, api } = options;
-    const more = { connections, ...(api === undefined ? {} : { api }), pid: process.pid };
-    process.stdout.write(
-      `${JSON.stringify({ schemaVersion: 1, ready: true, path: device, ...description, ...more })}\n`,
-    );
-  } else {
-    process.stdout.write(`${device}\nready\n`);
-  }
-}
-
-async function serveUntilDetached(
-  attachment: KernelAttachment,
-  { device }: Serving,
-  signals: Signals,
-  isForced: boolean,
-): Promise<void> {
-  try {
-    for (let asked = 0; ; asked++) {
-      const event = await Promise.race([
-        signals.next().then(() => "signal" as const),
-        attachment.ended.then(() => "detached" as const),
-        device.ended.then(() => "detached" as const),
-      ]);
-      if (event === "detached") {
-        await attachment.close();
-        return;
-      }
-      try {
-        const holders = await attachment.detach(isForced || asked > 0);
-        if (holders.length > 0) say(`${attachment.device} is detached, and was still ${holders.join(", ")}`);
-        return;
-      } catch (error) {
-        if (!(error instanceof BlkError && error.code === "BLK_E_DEVICE_BUSY")) throw error;
-        say(
-          `${error.message}; it stays attached. Give it up and interrupt again, or interrupt again to pull it`,
-        );
-      }
-    }
-  } catch (error) {
-    // Whatever went wrong: a device nobody serves must not stay, or its users would wait for it.
-    await attachment.detach(true).catch(() => {});
-    throw error;
-  }
-}
-
-function say(text: string): void {
-  process.stderr.write(`blkforge: ${text}\n`);
+async function attachNbd(
+  device: DeviceHandle,
+  options: ReturnType<typeof readAttachOptions>,
+  level: string,
+): Promise<Attached> {
+  const { name } = device.description;
+  const log = pino({ level, base: { device: name } }, pino.destination({ dest: 2, sync: true }));
+  return KernelAttachment.create(device.kernelLinks, options, log);
 }
 
 function readAttachOptions(
@@ -183,43 +206,6 @@ function readAttachOptions(
     isRotational: profile.isRotational,
     ...(options.scheduler === undefined ? {} : { scheduler: options.scheduler }),
     ...(options.readAhead === undefined ? {} : { readAheadBytes: parseSize(options.readAhead) }),
-  };
-}
-
-/** SIGINT and SIGTERM, one after the other. */
-class Signals {
-  private resolve: (() => void) | null = null;
-  private hasCome = false;
-
-  constructor() {
-    process.on("SIGINT", this.onSignal);
-    process.on("SIGTERM", this.onSignal);
-  }
-
-  next(): Promise<void> {
-    if (this.hasCome) {
-      this.hasCome = false;
-      return Promise.resolve();
-    }
-    return new Promise((resolve) => {
-      this.resolve = resolve;
-    });
-  }
-
-  close(): void {
-    process.off("SIGINT", this.onSignal);
-    process.off("SIGTERM", this.onSignal);
-  }
-
-  private readonly onSignal = (signal: NodeJS.Signals): void => {
-    if (this.resolve === null) {
-      // During the start, or while it is detached: the first is kept, a second is impatience.
-      if (this.hasCome) process.exit(signal === "SIGINT" ? 130 : 143);
-      this.hasCome = true;
-      return;
-    }
-    this.resolve();
-    this.resolve = null;
   };
 }
 

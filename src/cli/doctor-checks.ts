@@ -12,7 +12,7 @@ export type Use = (typeof uses)[number];
 export const useTitles: Record<Use, string> = {
   serve: "serve over NBD (blkforge serve, run)",
   attach: "attach to this kernel over NBD (blkforge attach)",
-  ublk: "attach to this kernel over ublk (a transport to come; this version attaches over NBD)",
+  ublk: "attach to this kernel over ublk (blkforge attach --ublk)",
   lab: "run a kernel in a VM (blkforge lab)",
   clients: "test against real NBD clients (npm run test:acceptance)",
 };
@@ -30,8 +30,15 @@ export interface Check {
 
 /** package.json's `engines`. */
 const oldestNode = [20, 20] as const;
-/** First release with ublk; 6.0 and 6.1 lack much of what came until then, see Documentation/block/ublk.rst. */
-const oldestUblkKernel = [6, 0] as const;
+/** First release whose driver tells its features (GET_FEATURES), and with user copy. */
+const oldestUblkKernel = [6, 5] as const;
+/** What newer drivers add to 6.12's, and since when; see Documentation/block/ublk.rst. */
+const newerFeatures = {
+  userRecoveryFailIo: "errors while a server is gone (6.13)",
+  updateSize: "resize (6.16)",
+  quiesce: "quiesce (6.16)",
+  noAutoPartitionScan: "no partition scan (7.0)",
+} as const;
 /** A device in use for swap should be served from locked memory: the server, its heap and the hot part of the store. */
 const comfortableLockedBytes = 256 * 2 ** 20;
 /** 128 clients, 16 kernel connections, images, sockets, and Node's own. */
@@ -88,15 +95,7 @@ function checkAttach(facts: MachineFacts): Check[] {
       },
     ),
     check("udev", true, facts.hasUdev ? "runs, and is waited for" : "does not run; it is not needed"),
-    check(
-      "I/O flusher",
-      facts.mayUseResources,
-      facts.mayUseResources ? "CAP_SYS_RESOURCE" : "no CAP_SYS_RESOURCE",
-      {
-        isAdvice: true,
-        remedy: facts.isRoot ? "docker run --cap-add SYS_RESOURCE ..." : "run it with sudo",
-      },
-    ),
+    flusher("attach", facts),
     check(
       "locked memory",
       facts.lockedMemoryBytes >= comfortableLockedBytes,
@@ -130,7 +129,42 @@ function checkUblk(facts: MachineFacts): Check[] {
         remedy: "sudo sysctl kernel.io_uring_disabled=0",
       },
     ),
+    ...driverFeatures(facts),
+    flusher("ublk", facts),
+    check(
+      "locked memory",
+      facts.mayLockMemory || facts.lockedMemoryBytes === Number.POSITIVE_INFINITY,
+      facts.mayLockMemory ? "CAP_IPC_LOCK" : memory(facts.lockedMemoryBytes),
+      {
+        isAdvice: true,
+        remedy: "ulimit -l unlimited   (the device's bytes may be swapped out until then)",
+      },
+    ),
   ];
+}
+
+/** What the driver lacks is said, and nothing to be mended: blkforge refuses by name what needs it. */
+function driverFeatures({ ublkFeatures }: MachineFacts): Check[] {
+  if (ublkFeatures === null) return [];
+  const missing = Object.entries(newerFeatures).filter(([name]) => !ublkFeatures.includes(name));
+  const found =
+    missing.length === 0
+      ? "all that blkforge uses"
+      : `all but: ${missing.map(([, text]) => text).join(", ")}`;
+  return [checker("ublk")("driver features", true, found)];
+}
+
+/** Without it a server that is short of memory may wait for its own disk. */
+function flusher(use: Use, { mayUseResources, isRoot }: MachineFacts): Check {
+  return checker(use)(
+    "I/O flusher",
+    mayUseResources,
+    mayUseResources ? "CAP_SYS_RESOURCE" : "no CAP_SYS_RESOURCE",
+    {
+      isAdvice: true,
+      remedy: isRoot ? "docker run --cap-add SYS_RESOURCE ..." : "run it with sudo",
+    },
+  );
 }
 
 function checkLab(facts: MachineFacts): Check[] {

@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { BlkError } from "../base/errors.js";
 import { loadNative } from "../base/native.js";
 import { missingPackages } from "../lab/packages.js";
+import { Feature, type FeatureName } from "../ublk/abi.js";
+import { UblkControl } from "../ublk/control.js";
 
 /** A module that is loaded or built in, one that could be loaded, or neither. */
 export type ModuleState = "present" | "loadable" | "missing";
@@ -27,6 +29,10 @@ export interface MachineFacts {
   addonError: string | null;
   nbd: ModuleState;
   ublk: ModuleState;
+  /** What the loaded driver can do, by name; null while it is not loaded, or may not be asked. */
+  ublkFeatures: readonly string[] | null;
+  /** CAP_IPC_LOCK: what locking more memory than the limit takes. */
+  mayLockMemory: boolean;
   /** Whether new device nodes appear in /dev by themselves. */
   hasDeviceFileSystem: boolean;
   hasUdev: boolean;
@@ -43,9 +49,9 @@ export interface MachineFacts {
 }
 
 /** Numbers of capabilities, from linux/capability.h. */
-const capability = { sysAdmin: 21n, sysResource: 24n };
+const capability = { ipcLock: 14n, sysAdmin: 21n, sysResource: 24n };
 
-export function gatherFacts(): MachineFacts {
+export async function gatherFacts(): Promise<MachineFacts> {
   const isInitialUserNamespace = /^\s*0\s+0\s+4294967295\s*$/m.test(read("/proc/self/uid_map"));
   return {
     platform: process.platform,
@@ -59,6 +65,8 @@ export function gatherFacts(): MachineFacts {
     addonError: addonError(),
     nbd: moduleState("nbd"),
     ublk: moduleState("ublk_drv"),
+    ublkFeatures: await ublkFeatures(),
+    mayLockMemory: isInitialUserNamespace && hasCapability(capability.ipcLock),
     hasDeviceFileSystem: / - devtmpfs /.test(mountLine("/dev")),
     hasUdev: existsSync("/run/udev/control"),
     overcommit: number("/proc/sys/vm/overcommit_memory"),
@@ -98,6 +106,19 @@ function moduleState(name: string): ModuleState {
   const file = new RegExp(`(^|/)${name.replaceAll("_", "[-_]")}\\.ko(\\.\\w+)?(:|$)`, "m");
   if (file.test(read(join(folder, "modules.builtin")))) return "present";
   return file.test(read(join(folder, "modules.dep"))) ? "loadable" : "missing";
+}
+
+/** The driver is asked only where it is there already: opening it would load its module. */
+async function ublkFeatures(): Promise<string[] | null> {
+  if (!existsSync("/dev/ublk-control")) return null;
+  try {
+    const control = await UblkControl.open();
+    control.close();
+    return Object.keys(Feature).filter((name) => control.has(name as FeatureName));
+  } catch (error) {
+    if (error instanceof BlkError) return null;
+    throw error;
+  }
 }
 
 function mountLine(place: string): string {

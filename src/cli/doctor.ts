@@ -30,8 +30,8 @@ Examples:
   )
   .action(doctor);
 
-function doctor(options: DoctorOptions): void {
-  const checks = checkMachine(gatherFacts());
+async function doctor(options: DoctorOptions): Promise<void> {
+  const checks = checkMachine(await gatherFacts());
   const isReady = (use: Use): boolean =>
     checks.every((check) => check.use !== use || check.state !== "missing");
   if (options.json) {

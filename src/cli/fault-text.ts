@@ -64,6 +64,7 @@ function kindText({ name, summary, ops, options, hostView }: FaultKindReport): s
   lines.push(
     `  host sees    over the kernel's NBD client: ${hostView["nbd-kernel"]}`,
     `               with an NBD client in user space: ${hostView["nbd-user"]}`,
+    `               over ublk: ${hostView.ublk}`,
   );
   return lines.join("\n");
 }

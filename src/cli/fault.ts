@@ -40,7 +40,10 @@ const add = addApiOptions(new Command("add"))
   .argument("<kind>", "error, delay or hang")
   .argument("[option=value...]", "options of the kind, such as delay=5ms or status=nospc")
   .option("--name <name>", "what to call it (default: the kind and a number)")
-  .option("--ops <list>", "only these operations: read,write,flush,trim,zeroes (default: all)")
+  .option(
+    "--ops <list>",
+    "only these operations: read,write,flush,trim,zeroes, or of a zoned device's (default: all)",
+  )
   .option(
     "--range <offset+length>",
     "only requests that overlap this range, such as 1G+64M (repeatable)",
@@ -200,6 +203,7 @@ function addedText(fault: FaultReport): string {
     `${fault.name}: ${faultWords(fault)} (${fault.state}, seed ${fault.seed})`,
     `host sees over the kernel's NBD client: ${hostView["nbd-kernel"]}`,
     `host sees with an NBD client in user space: ${hostView["nbd-user"]}`,
+    `host sees over ublk: ${hostView.ublk}`,
   ].join("\n");
 }
 

@@ -7,15 +7,21 @@ import { labShell } from "../lab/shell.js";
 import { loadProfile } from "../profile/load.js";
 import { collect, readSeed } from "./serve-options.js";
 import { onStopSignal } from "./serving.js";
+import { readFloor } from "./subtract-floor.js";
+
+/** Where the floor lies in the guest. */
+const guestFloor = "/lab/floor.json";
 
 interface GuestOptions {
   device?: string;
   size?: string;
+  ublk?: boolean;
   connections: number;
   blockSize?: number;
   set: string[];
   seed?: number;
   stats?: boolean;
+  subtractFloor?: string;
   time: "real" | "virtual";
   accel: "auto" | "kvm" | "tcg";
   kernel?: string;
@@ -35,11 +41,16 @@ function addGuestOptions(command: Command): Command {
   return command
     .option("--device <profile>", "serve this profile (a name or a YAML file) and attach it as $DEV")
     .option("--size <size>", "capacity of the device: 512M, 10G (default: the profile's)")
-    .option("--connections <n>", "connections to the server, so hardware queues up to --smp", readCount, 1)
+    .option("--ublk", "attach it over ublk instead of NBD")
+    .option("--connections <n>", "connections to the server, or ublk's queues, up to --smp", readCount, 1)
     .option("--block-size <bytes>", "the kernel's logical block size (default: the profile's)", readCount)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
     .option("--seed <n>", "seed of the device's random decisions", readSeed)
     .option("--stats", "print the device's counters and lateness at the end, on stderr")
+    .option(
+      "--subtract-floor <file>",
+      "take what the transport takes by itself off the model's latencies, as calibrate-floor measured it in such a guest",
+    )
     .addOption(
       new Option("--time <kind>", "real, or virtual: 1 ns per instruction, whatever the host's load")
         .choices(["real", "virtual"])
@@ -159,6 +170,9 @@ function labOptions(options: GuestOptions, progress: ProgressLine, signal: Abort
     signal,
     onProgress: ({ stage, text }) => progress.show(stage, text),
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
+    ...(options.subtractFloor === undefined
+      ? {}
+      : { files: { [guestFloor]: readFloor(options.subtractFloor) } }),
     ...(options.device === undefined ? {} : { device: labDevice(options.device, options) }),
   };
 }
@@ -171,6 +185,7 @@ function labDevice(profileName: string, options: GuestOptions): LabDevice {
   });
   return {
     profile: profileName,
+    transport: options.ublk ? "ublk" : "nbd",
     connections: options.connections,
     // The kernel's client does not ask the server for it.
     blockSizeBytes: options.blockSize ?? profile.logicalBlockBytes,
@@ -183,6 +198,9 @@ function serveArguments(options: GuestOptions): string[] {
     ...(options.size === undefined ? [] : ["--size", formatSize(parseSize(options.size))]),
     ...(options.seed === undefined ? [] : ["--seed", String(options.seed)]),
     ...(options.stats ? ["--stats"] : []),
+    ...(options.subtractFloor === undefined
+      ? []
+      : ["--subtract-floor", `${options.ublk ? "ublk" : "nbd-kernel"}:${guestFloor}`]),
     ...options.set.flatMap((setting) => ["--set", setting]),
   ];
 }

@@ -11,6 +11,8 @@ import { packageVersion } from "../base/version.js";
 
 interface Entry {
   summary: string;
+  /** Done before the command is loaded: what may begin the program anew. */
+  begin?: (args: readonly string[]) => Promise<void>;
   load: () => Promise<{ command: Command }>;
 }
 
@@ -22,15 +24,32 @@ const commands: Record<string, Entry> = {
   },
   attach: {
     summary: "serve a device and attach it to this machine's kernel",
+    begin: async (args) => {
+      if (args.some((arg) => arg === "--ublk" || arg.startsWith("--ublk="))) await becomeDiskServer(args);
+    },
     load: () => import("./attach.js"),
   },
   detach: { summary: "detach a device from this machine's kernel", load: () => import("./detach.js") },
+  list: { summary: "list the ublk devices of this machine", load: () => import("./list.js") },
+  recover: {
+    summary: "take over a ublk device whose server has died",
+    begin: becomeDiskServer,
+    load: () => import("./recover.js"),
+  },
+  cleanup: {
+    summary: "remove ublk devices whose servers have died",
+    load: () => import("./cleanup.js"),
+  },
   resize: { summary: "make a running device larger", load: () => import("./resize.js") },
   doctor: {
     summary: "say what this machine lacks for each way of use, and what mends it",
     load: () => import("./doctor.js"),
   },
   profiles: { summary: "list device profiles, or show one", load: () => import("./profiles.js") },
+  "calibrate-floor": {
+    summary: "measure the time a transport itself takes, for --subtract-floor",
+    load: () => import("./calibrate-floor.js"),
+  },
   simulate: {
     summary: "run a workload or a trace through a model in virtual time",
     load: () => import("./simulate.js"),
@@ -65,8 +84,9 @@ export async function main(args: string[]): Promise<number> {
     .showHelpAfterError("(add --help for what is possible)")
     .addHelpText("after", examples);
   const wanted = args.find((arg) => !arg.startsWith("-") && arg !== "help");
-  for (const [name, { summary, load }] of Object.entries(commands)) {
+  for (const [name, { summary, begin, load }] of Object.entries(commands)) {
     if (name === wanted) {
+      if (begin !== undefined && !args.includes("--help") && !args.includes("-h")) await begin(args);
       const { command } = await load();
       program.addCommand(overrideExit(command).summary(summary));
     } else {
@@ -79,6 +99,12 @@ export async function main(args: string[]): Promise<number> {
   } catch (error) {
     return report(error);
   }
+}
+
+/** Loaded only for those who serve disks of this machine. */
+async function becomeDiskServer(args: readonly string[]): Promise<void> {
+  const disks = await import("./server-process.js");
+  disks.becomeDiskServer(args);
 }
 
 const examples = `

@@ -6,6 +6,7 @@ import { formatSize } from "../base/units.js";
 import { profileJsonSchema } from "../profile/json-schema.js";
 import { readLayer } from "../profile/layer.js";
 import { loadProfile, type Profile, profileNames } from "../profile/load.js";
+import { fitCommand } from "./profiles-fit.js";
 
 interface Options {
   json?: true;
@@ -20,6 +21,7 @@ export const command = new Command("profiles")
   .option("--set <path=value>", "change the shown profile (repeatable)", collect, [])
   .option("--size <size>", "capacity of the shown profile: 512, 10M, 2G, 1T")
   .option("--json", "print JSON")
+  .addCommand(fitCommand)
   .option("--schema", "print the JSON Schema of profiles, for completion in editors")
   .addHelpText(
     "after",
@@ -30,6 +32,7 @@ Examples:
   blkforge profiles fixed --set latency.read=80us   what a setting makes of it
   blkforge profiles ./mine.yaml                     checks a file of your own, what it extends applied
   blkforge profiles --schema > profile.schema.json
+  blkforge profiles fit run.json > mine.yaml        from what fio measured on a real device
 
 A file of your own may start from a profile and change what differs:
   extends: fixed

@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { BlkError } from "../base/errors.js";
 import { formatCounters } from "./counters-table.js";
-import { addDeviceOptions, type DeviceOptions, readDeviceSpec } from "./serve-options.js";
+import { addDeviceOptions, type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { onStopSignal, startServing } from "./serving.js";
+import { subtractFloor } from "./subtract-floor.js";
 
 export const command = addDeviceOptions(
   new Command("run")
@@ -32,20 +33,25 @@ async function run(profile: string, argv: string[], options: DeviceOptions): Pro
   const directory = mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), "blkforge-"));
   try {
     const api = options.api ?? `unix:${join(directory, "api.sock")}`;
-    const spec = readDeviceSpec(profile, options, [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`]);
-    const serving = await startServing(spec, { ...options, api });
+    const listen = [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`];
+    const spec = readServerSpec([{ profile, choice: options, listen }], options);
+    subtractFloor(spec, options.subtractFloor, "nbd-user");
+    const serving = await startServing(spec, {
+      api,
+    });
+    const [device] = serving.devices;
     try {
-      const environment = { NBD_URI: serving.device.description.uris[0], BLKFORGE_API: api };
+      const environment = { NBD_URI: device.description.uris[0], BLKFORGE_API: api };
       process.exitCode = await Promise.race([
         runChild(argv, environment),
-        serving.device.ended.then(() => {
+        serving.ended.then(() => {
           throw new BlkError("BLK_E_INTERNAL", "the device ended before the command did");
         }),
       ]);
     } finally {
       await serving.close();
     }
-    if (options.stats) process.stderr.write(formatCounters(serving.device.counters(), options.seed));
+    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description));
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -1,38 +1,65 @@
 /**
- * What `serve` and `run` share: the options that describe a device, and their reading into a `DeviceSpec`.
+ * What `serve`, `run` and `attach` share: the options that describe a device, and their reading into specs.
  */
 import { availableParallelism, totalmem } from "node:os";
 import { type Command, Option } from "commander";
 import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
-import type { DeviceSpec } from "../device/host.js";
 import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
+import { deviceSeed } from "../device/seed.js";
+import type { DeviceSpec, ServerSpec } from "../device/spec.js";
+import type { FaultSpec } from "../fault/set.js";
+import { defaultLimits } from "../nbd/limits.js";
 import type { TlsFiles, TlsMode } from "../nbd/tls.js";
 import { loadProfile } from "../profile/load.js";
 
-export interface DeviceOptions {
+/** What may be said of one device, on the command line or in a file of devices. What is missing has its default. */
+export interface DeviceChoice {
   name?: string;
   size?: string;
   file?: string;
   memoryLimit?: string;
   readOnly?: boolean;
   strictBlocks?: boolean;
+  /** `path=value` */
+  set?: string[];
+  record?: string;
+  timing?: Timing | "auto";
+}
+
+export interface DeviceOptions extends DeviceChoice {
+  seed?: number;
+  set: string[];
+  logLevel: string;
+  api?: string;
+  stats?: boolean;
+  subtractFloor?: string;
+  maxConnections?: number;
+  threads?: number;
   tls?: TlsMode;
   tlsCert?: string;
   tlsKey?: string;
   tlsCa?: string;
   tlsPsk?: string;
-  seed: number;
-  set: string[];
-  logLevel: string;
-  api?: string;
-  stats?: boolean;
-  record?: string;
-  timing: Timing | "auto";
+}
+
+/** One device of a server to be. */
+export interface WantedDevice {
+  /** Name or path of its profile. */
+  profile: string;
+  choice: DeviceChoice;
+  /** A seed of its own; otherwise it is made from the server's. */
+  seed?: number | undefined;
+  faults?: FaultSpec[];
+  /** NBD URIs to listen on. */
+  listen: string[];
 }
 
 /** A run repeats unless told otherwise: the same command line gives the same decisions. */
 export const defaultSeed = 1;
+
+/** What a device may be called: it stands in URIs and in the paths of the API. */
+export const deviceName = /^[A-Za-z0-9._-]{1,64}$/;
 
 export const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 
@@ -42,20 +69,25 @@ export function addDeviceOptions(command: Command): Command {
     .option("--file <path>", "keep the bytes in this raw image, created sparse if missing (default: memory)")
     .option(
       "--memory-limit <size>",
-      "memory the bytes may take; writes beyond fail with ENOSPC (default: 70 % of all)",
+      "memory the bytes may take; writes beyond fail with ENOSPC (default: 70 % of all, in equal shares)",
     )
     .option("--read-only", "refuse writes")
     .option("--strict-blocks", "refuse requests not aligned to the profile's logical block")
-    .option("--seed <n>", "seed of every random decision", readSeed, defaultSeed)
+    .option("--seed <n>", `seed of every random decision (default: ${defaultSeed})`, readSeed)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
+    .option(
+      "--subtract-floor <file>",
+      "take what the transport takes by itself off the model's latencies, as calibrate-floor measured it",
+    )
     .option("--name <name>", "what the device is called (default: the profile's name)")
     .option("--api <unix:path>", "serve the control API on this Unix socket")
     .option("--record <file>", "record arrivals and completions, for blkforge simulate --trace")
     .option("--stats", "print counters, latency and lateness at exit")
     .addOption(
-      new Option("--timing <mode>", "how to wait until a reply is due; auto: hybrid, with a single CPU sleep")
-        .choices(["auto", ...timings])
-        .default("auto"),
+      new Option(
+        "--timing <mode>",
+        "how to wait until a reply is due (default: auto, which is hybrid, with a single CPU sleep)",
+      ).choices(["auto", ...timings]),
     )
     .addOption(
       new Option("--log-level <level>", "how much to log to stderr").choices(logLevels).default("warn"),
@@ -87,6 +119,15 @@ export function collect(value: string, earlier: string[]): string[] {
   return [...earlier, value];
 }
 
+/** A positive number of things, of option `flag`. */
+export function readCount(flag: string, maximum: number): (text: string) => number {
+  return (text) => {
+    const count = Number(text);
+    if (/^\d+$/.test(text) && count >= 1 && count <= maximum) return count;
+    throw new BlkError("BLK_E_USAGE", `${flag} ${text} is not possible`, `Give 1 to ${maximum}`);
+  };
+}
+
 export function readSeed(text: string): number {
   const seed = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(seed)) {
@@ -100,34 +141,62 @@ export function readSeed(text: string): number {
 }
 
 /** @throws BlkError for a profile, setting, size or name that is not right; nothing has been started then. */
-export function readDeviceSpec(profileName: string, options: DeviceOptions, listen: string[]): DeviceSpec {
-  const profile = loadProfile(profileName, {
-    settings: options.set,
-    ...(options.size === undefined ? {} : { size: options.size }),
-  });
-  const name = options.name ?? profile.name;
-  if (!/^[A-Za-z0-9._-]{1,64}$/.test(name)) {
+export function readServerSpec(wanted: readonly WantedDevice[], options: DeviceOptions): ServerSpec {
+  const inMemory = wanted.filter(({ choice }) => choice.file === undefined).length;
+  const devices = wanted.map((device) =>
+    readDevice(device, {
+      seed: options.seed ?? defaultSeed,
+      memoryLimitBytes: Math.floor(defaultMemoryLimitBytes() / Math.max(1, inMemory)),
+    }),
+  );
+  for (const [index, { name }] of devices.entries()) {
+    if (devices.findIndex((device) => device.name === name) === index) continue;
     throw new BlkError(
       "BLK_E_USAGE",
-      `"${name}" cannot name a device`,
-      "Use up to 64 letters, digits, dots, dashes and underscores with --name",
+      `two devices are called "${name}"`,
+      `Give each a name of its own: ${name}-1=${wanted[index].profile} ${name}-2=${wanted[index].profile}`,
     );
   }
   return {
+    devices,
+    tls: readTlsFiles(options),
+    maximumThreads: options.threads ?? availableParallelism(),
+    maximumConnections: options.maxConnections ?? defaultLimits.connections,
+    logLevel: options.logLevel,
+  };
+}
+
+function readDevice(
+  { profile: nameOrPath, choice, seed, faults = [], listen }: WantedDevice,
+  server: { seed: number; memoryLimitBytes: number },
+): DeviceSpec {
+  const settings = choice.set ?? [];
+  const profile = loadProfile(nameOrPath, { settings, size: choice.size });
+  const name = choice.name ?? profile.name;
+  if (!deviceName.test(name)) {
+    throw new BlkError(
+      "BLK_E_USAGE",
+      `"${name}" cannot name a device`,
+      "Use up to 64 letters, digits, dots, dashes and underscores for a name",
+    );
+  }
+  const { memoryLimit, timing = "auto" } = choice;
+  const processors = availableParallelism();
+  return {
     name,
     profile,
-    isSizeGiven: options.size !== undefined,
-    file: options.file ?? null,
-    memoryLimitBytes:
-      options.memoryLimit === undefined ? defaultMemoryLimitBytes() : parseSize(options.memoryLimit),
-    isReadOnly: options.readOnly ?? false,
-    tls: readTlsFiles(options),
-    isBlockSizeEnforced: options.strictBlocks ?? false,
-    seed: options.seed,
-    settings: options.set,
-    record: options.record ?? null,
+    isSizeGiven: choice.size !== undefined,
+    file: choice.file ?? null,
+    memoryLimitBytes: memoryLimit === undefined ? server.memoryLimitBytes : parseSize(memoryLimit),
+    isReadOnly: choice.readOnly ?? false,
+    isBlockSizeEnforced: choice.strictBlocks ?? false,
+    seed: seed ?? deviceSeed(server.seed, name, profile.name),
+    settings,
+    record: choice.record ?? null,
+    faults,
     listen,
-    timing: options.timing === "auto" ? defaultTiming(availableParallelism()) : options.timing,
-    logLevel: options.logLevel,
+    timing: timing === "auto" ? defaultTiming(processors) : timing,
+    timingReason:
+      timing === "auto" ? `${processors} ${processors === 1 ? "processor" : "processors"}` : "asked for",
   };
 }

@@ -1,39 +1,50 @@
 /**
- * What `serve` and `run` do alike around a device: the control API beside it, signals.
+ * What `serve`, `run` and `attach` do alike around a server: the control API beside it, signals.
  */
-import { type DeviceHandle, type DeviceSpec, startDevice } from "../device/host.js";
-import type { DeviceOptions } from "./serve-options.js";
+import { type DeviceHandle, startServer } from "../device/host.js";
+import type { ServerSpec } from "../device/spec.js";
 
 export interface Serving {
-  device: DeviceHandle;
+  /** As many as the spec has, in its order. */
+  devices: readonly DeviceHandle[];
+  /** Rejects when no device is left, resolves when it was closed. */
+  ended: Promise<void>;
+  /** Safe to call twice. */
   close(): Promise<void>;
 }
 
-/**
- * Starts the device and, when asked for, its API. Half a start is undone.
- *
- * @param onResized called when the API has made the device larger
- */
+export interface ServingOptions {
+  /** Address of the control API. */
+  api?: string | undefined;
+  /** Called when the API has made a device larger. */
+  onResized?: (sizeBytes: number) => Promise<void>;
+}
+
+/** Starts the devices and, when asked for, their API. Half a start is undone. */
 export async function startServing(
-  spec: DeviceSpec,
-  options: DeviceOptions,
-  onResized?: (sizeBytes: number) => Promise<void>,
+  spec: ServerSpec,
+  { api: address, onResized }: ServingOptions,
 ): Promise<Serving> {
-  const device = await startDevice(spec);
-  if (options.api === undefined) return { device, close: () => device.close() };
+  const server = await startServer(spec);
+  const { devices, ended } = server;
+  if (address === undefined) return { devices, ended, close: () => server.close() };
   try {
     const { listenApi } = await import("../control/listen.js");
     const { deviceControl } = await import("../control/device-control.js");
-    const api = await listenApi(options.api, [deviceControl(device, onResized)]);
+    const api = await listenApi(
+      address,
+      devices.map((device) => deviceControl(device, onResized)),
+    );
     return {
-      device,
+      devices,
+      ended,
       close: async () => {
         await api.close();
-        await device.close();
+        await server.close();
       },
     };
   } catch (error) {
-    await device.close();
+    await server.undo();
     throw error;
   }
 }

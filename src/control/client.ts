@@ -11,7 +11,7 @@ import { BlkError, type ErrorCode, errorKinds, isSystemError } from "../base/err
 import type { HealthLog } from "../base/health.js";
 import type { LatencySummary } from "../base/histogram.js";
 import { operations } from "../base/request.js";
-import type { DeviceDescription } from "../device/host.js";
+import type { DeviceDescription } from "../device/spec.js";
 import type { FaultKindReport } from "../fault/kinds.js";
 import type { FaultReport } from "../fault/set.js";
 import { parseApiAddress } from "./address.js";

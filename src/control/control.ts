@@ -5,7 +5,7 @@
  * Every method rejects with a `BlkError` for what a person can put right.
  */
 import type { HealthLog } from "../base/health.js";
-import type { DeviceDescription } from "../device/host.js";
+import type { DeviceDescription } from "../device/spec.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
 import type { StatsReport } from "./stats-shape.js";
 

@@ -10,20 +10,27 @@
  * present when the timer fires, so what it decides never depends on how late the host woke up. The difference between
  * the reply and its due time is recorded for every completion as lateness.
  *
+ * A floor, where one is given, is the time the transport itself takes: it is taken off what the model says, never below nothing.
+ * A reply that is due early must be known early, so the model is run ahead of the present by up to the floor, from event to
+ * event. A request that arrives in the meantime reaches the model at the event it was run to: at most a floor late.
+ *
  * Everything here runs on one thread and nothing is allocated per request.
  */
 import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { Extent, FaultExtent } from "../base/extent.js";
 import type { HealthLog } from "../base/health.js";
-import { Flag, Op, type RequestSlot, type RequestTable } from "../base/request.js";
+import type { NativeSparseMemory } from "../base/native.js";
+import { Flag, Op, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
-import type { BlockTarget, RequestOwner } from "../base/target.js";
+import type { PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
 import { formatSize } from "../base/units.js";
+import type { ZoneView } from "../base/zone.js";
 import type { FaultSet } from "../fault/set.js";
 import { EventHeap } from "../model/event-heap.js";
 import type { CompletionSink, Model, ModelReport } from "../model/model.js";
 import type { Store } from "../store/store.js";
+import type { ZoneTable } from "../zone/table.js";
 import type { Clock } from "./clock.js";
 import type { DeviceStats } from "./stats.js";
 
@@ -55,12 +62,16 @@ export interface DeviceParts {
   clock: Clock;
   stats: DeviceStats;
   observer?: ModelObserver | null;
+  /** The zones of a zoned device. */
+  zones?: ZoneTable | null;
+  /** Time to take off the model's, by operation code. */
+  floorsNs?: Float64Array | null;
 }
 
 /** No fault holds the request. */
 const notHeld = -1;
 
-export class Device implements BlockTarget, CompletionSink {
+export class Device implements PollingTarget, CompletionSink {
   readonly name: string;
   readonly description: string;
   sizeBytes: number;
@@ -72,6 +83,7 @@ export class Device implements BlockTarget, CompletionSink {
   readonly canTrim = true;
   readonly canZeroFast: boolean;
   readonly requests: RequestTable;
+  readonly nativeMemory: NativeSparseMemory | null;
 
   private readonly store: Store;
   private readonly model: Model;
@@ -79,6 +91,7 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly clock: Clock;
   private readonly stats: DeviceStats;
   private readonly observer: ModelObserver | null;
+  private readonly zoneTable: ZoneTable | null;
 
   /** Requests the model has finished with, by the time their reply is due (the model's time plus delays of faults). */
   private readonly due: EventHeap;
@@ -95,15 +108,32 @@ export class Device implements BlockTarget, CompletionSink {
   private readonly isStoreBusy: Uint8Array;
   /** 1 when the reply was due while the store was busy: it goes out when the store is done. */
   private readonly isOverdue: Uint8Array;
-  private readonly storeDone: ((status: Status) => void)[] = [];
+  /** One callback per slot, made when it is first needed: a flush allocates nothing, and a device in memory has none. */
+  private readonly storeDone: (((status: Status) => void) | null)[];
+
+  /** 1 once the owner has been told when the request is due. */
+  private readonly isScheduled: Uint8Array;
+  private readonly sources: RequestSource[] = [];
 
   private readonly answered = new Set<RequestOwner>();
   private readonly fullListeners: (() => void)[] = [];
-  private lastArrivalNs = 0;
+  /** When each request was seen to arrive; the model may have been told of a later instant. */
+  private readonly seenNs: Float64Array;
+  private readonly floorsNs: Float64Array;
+  /** The largest floor: how far the model may be run ahead. */
+  private readonly lookaheadNs: number;
+  /** What the model's constant latencies leave of the floors, by operation; null for a model without. */
+  private readonly latenciesNs: Float64Array | null;
+  /** No request reaches the model before this: the latest arrival, or as far as the model has been run ahead. */
+  private earliestArrivalNs = 0;
   private heldCount = 0;
+  /** Requests whose owners count them. */
+  private countedElsewhere = 0;
   private isPumping = false;
 
-  constructor({ identity, requests, store, model, faults, clock, stats, observer = null }: DeviceParts) {
+  constructor(parts: DeviceParts) {
+    const { identity, requests, store, model, faults, clock, stats, observer = null, zones = null } = parts;
+    const { floorsNs = null } = parts;
     this.name = identity.name;
     this.description = identity.description;
     this.sizeBytes = store.sizeBytes;
@@ -114,12 +144,14 @@ export class Device implements BlockTarget, CompletionSink {
     this.hasVolatileCache = identity.hasVolatileCache;
     this.canZeroFast = model.isZeroFast ?? false;
     this.requests = requests;
+    this.nativeMemory = "memory" in store.nativeBytes ? store.nativeBytes.memory : null;
     this.store = store;
     this.model = model;
     this.faults = faults;
     this.clock = clock;
     this.stats = stats;
     this.observer = observer;
+    this.zoneTable = zones;
 
     const capacity = requests.capacity;
     this.due = new EventHeap(capacity);
@@ -130,11 +162,29 @@ export class Device implements BlockTarget, CompletionSink {
     this.isHeldNow = new Uint8Array(capacity);
     this.isStoreBusy = new Uint8Array(capacity);
     this.isOverdue = new Uint8Array(capacity);
-    // One callback per slot, made once: a flush allocates nothing.
-    for (let slot = 0; slot < capacity; slot++) {
-      this.storeDone.push((status) => this.onStoreDone(slot, status));
-    }
+    this.storeDone = new Array<((status: Status) => void) | null>(capacity).fill(null);
+    this.seenNs = new Float64Array(capacity);
+    this.floorsNs = floorsNs ?? new Float64Array(operations.length);
+    this.lookaheadNs = Math.max(...this.floorsNs);
+    this.latenciesNs =
+      model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
+    this.isScheduled = new Uint8Array(capacity);
     clock.onDeadline = () => this.pump();
+    // Nothing is due yet, so nothing happens; but all that decides and replies has run.
+    clock.onRehearsal = () => this.pump();
+  }
+
+  /** A fault that is set later meets the bytes in their place: it comes in the midst of the write, as a drive's errors do. */
+  canLand(offsetBytes: number, lengthBytes: number): boolean {
+    return (
+      this.faults.isEmpty &&
+      this.zoneTable === null &&
+      this.store.canLand?.(offsetBytes, lengthBytes) === true
+    );
+  }
+
+  get zones(): ZoneView | null {
+    return this.zoneTable;
   }
 
   nowNs(): number {
@@ -144,24 +194,30 @@ export class Device implements BlockTarget, CompletionSink {
   submit(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void {
     const { requests } = this;
     // Two connections may have stamped their batches in the other order than they are handed in.
-    const arrivalNs = Math.max(requests.arrivalNs[slot], this.lastArrivalNs);
+    const arrivalNs = Math.max(requests.arrivalNs[slot], this.earliestArrivalNs);
+    this.seenNs[slot] = requests.arrivalNs[slot];
     requests.arrivalNs[slot] = arrivalNs;
-    this.lastArrivalNs = arrivalNs;
+    this.earliestArrivalNs = arrivalNs;
     this.owners[slot] = owner;
+    if (owner.onScheduled !== undefined) this.countedElsewhere++;
     this.isStoreBusy[slot] = 0;
     this.isOverdue[slot] = 0;
     this.isHeldNow[slot] = 0;
+    this.isScheduled[slot] = 0;
 
     const verdict = this.faults.judge(slot, arrivalNs);
     this.delayNs[slot] = verdict.delayNs;
     this.holder[slot] = verdict.holder;
     requests.status[slot] = verdict.status;
     this.errorOffsets[slot] = verdict.errorOffsetBytes;
-    if (verdict.status === Status.ok) this.moveBytes(slot, payload);
+    if (verdict.status === Status.ok && this.keepsZoneRules(slot)) this.moveBytes(slot, payload, owner);
 
     this.model.advance(arrivalNs, this);
     this.observer?.arrival(slot);
     this.model.arrive(slot, arrivalNs);
+    if (this.latenciesNs !== null && verdict.holder === notHeld) {
+      this.schedule(slot, this.seenNs[slot] + this.latenciesNs[requests.op[slot]] + verdict.delayNs);
+    }
   }
 
   pump(): void {
@@ -169,24 +225,28 @@ export class Device implements BlockTarget, CompletionSink {
     if (this.isPumping) return;
     this.isPumping = true;
     const nowNs = this.clock.nowNs();
-    this.model.advance(nowNs, this);
+    for (const source of this.sources) source.poll();
+    this.runModel(nowNs);
     while (this.due.nextNs <= nowNs) {
       const slot = this.due.pop();
       if (this.isStoreBusy[slot] === 1) this.isOverdue[slot] = 1;
       else this.reply(slot, nowNs);
     }
     this.endReplies();
+    for (const source of this.sources) source.settle();
     this.isPumping = false;
-    this.stats.setGauges(this.requests.inFlight, this.heldCount);
-    this.clock.arm(Math.min(this.model.nextEventNs(), this.due.nextNs));
+    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
+    this.clock.arm(Math.min(this.model.nextEventNs() - this.lookaheadNs, this.due.nextNs));
   }
 
   /** Called by the model: `slot` completes at `dueNs`. */
   complete(slot: RequestSlot, dueNs: number): void {
     this.observer?.completion(slot, dueNs);
-    const replyNs = dueNs + this.delayNs[slot];
+    const flooredNs = Math.max(this.seenNs[slot], dueNs - this.floorsNs[this.requests.op[slot]]);
+    const replyNs = flooredNs + this.delayNs[slot];
     this.requests.dueNs[slot] = replyNs;
     if (this.holder[slot] === notHeld) {
+      this.schedule(slot, replyNs);
       this.due.push(replyNs, slot);
     } else {
       this.isHeldNow[slot] = 1;
@@ -214,6 +274,7 @@ export class Device implements BlockTarget, CompletionSink {
     for (let slot = 0; slot < this.requests.capacity; slot++) {
       if (this.owners[slot] !== owner) continue;
       this.owners[slot] = null;
+      if (owner.onScheduled !== undefined) this.countedElsewhere--;
       // Nobody waits for a held request any more. The others finish in their own time, as in a drive.
       if (this.holder[slot] === notHeld) continue;
       this.faults.forget(this.holder[slot]);
@@ -222,6 +283,14 @@ export class Device implements BlockTarget, CompletionSink {
     }
     this.answered.delete(owner);
     this.pump();
+  }
+
+  addSource(source: RequestSource): void {
+    this.sources.push(source);
+  }
+
+  removeSource(source: RequestSource): void {
+    this.sources.splice(this.sources.indexOf(source), 1);
   }
 
   onceNotFull(listener: () => void): void {
@@ -246,7 +315,7 @@ export class Device implements BlockTarget, CompletionSink {
    */
   grow(sizeBytes: number): void {
     const { store, model } = this;
-    if (store.grow === undefined || model.grow === undefined) {
+    if (store.grow === undefined || model.grow === undefined || this.zoneTable !== null) {
       throw new BlkError(
         "BLK_E_SIZE",
         `"${this.name}" has its capacity for life, as the hardware it models`,
@@ -290,19 +359,53 @@ export class Device implements BlockTarget, CompletionSink {
     return this.model.report?.(this.clock.nowNs()) ?? {};
   }
 
+  /**
+   * What each operation takes, by its code, where that is all there is to decide; null while something else wants to see
+   * every request. See `Model`.
+   */
+  get constantLatenciesNs(): Float64Array | null {
+    const { latenciesNs } = this;
+    return this.observer === null && this.faults.isEmpty && this.zoneTable === null ? latenciesNs : null;
+  }
+
   /** Requests a hang keeps from completing. */
   get held(): number {
     return this.heldCount;
   }
 
-  private moveBytes(slot: RequestSlot, payload: Uint8Array | null): void {
+  /** To the present, and on to the events whose replies the floor calls for already. */
+  private runModel(nowNs: number): void {
+    const { model, lookaheadNs } = this;
+    model.advance(nowNs, this);
+    this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nowNs);
+    if (lookaheadNs === 0) return;
+    for (let nextNs = model.nextEventNs(); nextNs <= nowNs + lookaheadNs; nextNs = model.nextEventNs()) {
+      model.advance(nextNs, this);
+      this.earliestArrivalNs = Math.max(this.earliestArrivalNs, nextNs);
+    }
+  }
+
+  /** The one place where the rules of zones are asked: before any byte moves. Zone management is done here. */
+  private keepsZoneRules(slot: RequestSlot): boolean {
+    const { requests, zoneTable } = this;
+    if (zoneTable === null && requests.op[slot] < Op.append) return true;
+    const status = zoneTable === null ? Status.notsupp : zoneTable.judge(requests, slot);
+    requests.status[slot] = status;
+    return status === Status.ok;
+  }
+
+  private moveBytes(slot: RequestSlot, payload: Uint8Array | null, owner: RequestOwner): void {
     const { requests, store } = this;
     const op = requests.op[slot];
     if (op === Op.read) return;
     let status: Status = Status.ok;
-    if (op === Op.write) {
-      assert(payload !== null, "a write is submitted with its payload");
-      status = store.write(requests.offsetBytes[slot], payload);
+    if (op === Op.write || op === Op.append) {
+      if (payload !== null) {
+        status = store.write(requests.offsetBytes[slot], payload);
+      } else {
+        assert(owner.movePayload !== undefined, "a write is submitted with its payload, or by who moves it");
+        owner.movePayload(slot);
+      }
     } else if (op === Op.trim) {
       status = store.trim(requests.offsetBytes[slot], requests.lengthBytes[slot]);
     } else if (op === Op.zeroes) {
@@ -310,9 +413,12 @@ export class Device implements BlockTarget, CompletionSink {
       status = store.zero(requests.offsetBytes[slot], requests.lengthBytes[slot], keepAllocated);
     }
     requests.status[slot] = status;
+    const isWritten = op === Op.write || op === Op.append || op === Op.zeroes;
+    if (status === Status.ok && isWritten) this.zoneTable?.wrote(requests, slot);
     const mustBeDurable = op === Op.flush || (requests.flags[slot] & Flag.fua) !== 0;
     if (status === Status.ok && mustBeDurable && !store.isVolatile) {
       this.isStoreBusy[slot] = 1;
+      this.storeDone[slot] ??= (result) => this.onStoreDone(slot, result);
       store.flush(this.storeDone[slot]);
     }
   }
@@ -324,19 +430,25 @@ export class Device implements BlockTarget, CompletionSink {
     this.isOverdue[slot] = 0;
     this.reply(slot, this.clock.nowNs());
     this.endReplies();
-    this.stats.setGauges(this.requests.inFlight, this.heldCount);
+    for (const source of this.sources) source.settle();
+    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
   }
 
   private reply(slot: RequestSlot, nowNs: number): void {
     const { requests } = this;
-    this.stats.recordCompletion(
-      requests.op[slot],
-      requests.lengthBytes[slot],
-      requests.status[slot] !== Status.ok,
-      nowNs - requests.arrivalNs[slot],
-      nowNs - requests.dueNs[slot],
-    );
     const owner = this.owners[slot];
+    if (owner?.onScheduled === undefined) {
+      this.stats.recordCompletion(
+        requests.op[slot],
+        requests.lengthBytes[slot],
+        requests.status[slot] !== Status.ok,
+        nowNs - this.seenNs[slot],
+        nowNs - requests.dueNs[slot],
+      );
+    } else {
+      this.countedElsewhere--;
+      this.schedule(slot, requests.dueNs[slot]);
+    }
     this.owners[slot] = null;
     if (owner === null) {
       requests.release(slot);
@@ -355,11 +467,21 @@ export class Device implements BlockTarget, CompletionSink {
     }
   }
 
+  /** Tells an owner that keeps time by itself, once, unless the store still works on what its status will be. */
+  private schedule(slot: RequestSlot, dueNs: number): void {
+    const owner = this.owners[slot];
+    if (owner?.onScheduled === undefined || this.isScheduled[slot] === 1 || this.isStoreBusy[slot] === 1)
+      return;
+    this.isScheduled[slot] = 1;
+    owner.onScheduled(slot, dueNs);
+  }
+
   private letGo(slot: RequestSlot, nowNs: number): void {
     this.isHeldNow[slot] = 0;
     this.holder[slot] = notHeld;
     this.heldCount--;
     this.requests.dueNs[slot] = Math.max(this.requests.dueNs[slot], nowNs);
+    this.schedule(slot, this.requests.dueNs[slot]);
     this.due.push(this.requests.dueNs[slot], slot);
   }
 }

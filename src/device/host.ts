@@ -1,67 +1,21 @@
 /**
- * The main thread's side of a device: starts its thread, speaks to it, ends it.
+ * The main thread's side of a server: starts its device threads, hands out its devices, ends it all.
  *
- * A device lives in a worker thread of its own, so garbage collections of the command line, the HTTP API or the log
- * never reach its requests. Start and stop have deadlines; a thread that dies takes its open calls with it and says why.
+ * Devices live in worker threads, so garbage collections of the command line, the HTTP API or the log never reach their
+ * requests. A thread that dies takes its own devices with it; the others go on.
  */
-import { Worker } from "node:worker_threads";
-import { BlkError } from "../base/errors.js";
+import { assert } from "../base/assert.js";
+import type { BlkError } from "../base/errors.js";
 import type { HealthLog } from "../base/health.js";
 import type { FaultReport, FaultSpec } from "../fault/set.js";
-import type { ModelReport } from "../model/model.js";
+import { ConnectionCount } from "../nbd/connection-count.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
-import type { TlsFiles } from "../nbd/tls.js";
-import type { Profile } from "../profile/load.js";
-import type { Timing } from "./live-clock.js";
-import { makeCalls } from "./rpc.js";
+import { defaultLimits } from "../nbd/limits.js";
+import type { AttachedDevice } from "../ublk/attachment.js";
+import { placeDevices } from "./placement.js";
+import type { DeviceDescription, DeviceReport, ServerSpec } from "./spec.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
-import type { DeviceMethods } from "./worker.js";
-
-/** Everything a device thread needs to know; crosses to the worker by structured clone. */
-export interface DeviceSpec {
-  /** What people call it: `GET /devices/NAME`. */
-  name: string;
-  profile: Profile;
-  /** Whether the capacity was asked for; if not, an existing file keeps its own. */
-  isSizeGiven: boolean;
-  /** Raw image that holds the bytes; memory when null. */
-  file: string | null;
-  /** Memory the bytes may take when there is no file; a write beyond it ends in `nospc`. */
-  memoryLimitBytes: number;
-  isReadOnly: boolean;
-  /** Whether NBD clients must keep to the profile's logical block. */
-  isBlockSizeEnforced: boolean;
-  seed: number;
-  /** `path=value` as given, for the recording's header. */
-  settings: string[];
-  /** File to record arrivals and completions in; none when null. */
-  record: string | null;
-  tls: TlsFiles;
-  /** NBD URIs to listen on. */
-  listen: string[];
-  /** How the device waits for the moment a reply is due. */
-  timing: Timing;
-  logLevel: string;
-}
-
-export interface DeviceDescription {
-  name: string;
-  profile: string;
-  description: string;
-  sizeBytes: number;
-  seed: number;
-  isReadOnly: boolean;
-  timing: Timing;
-  uris: string[];
-}
-
-export interface DeviceReport extends DeviceCounters {
-  uptimeNs: number;
-  store: { allocatedBytes: number };
-  faults: FaultReport[];
-  /** What the model tells of its state, such as the credits of a cloud volume; empty for most. */
-  model: ModelReport;
-}
+import { type DeviceThreadHandle, takeThread } from "./thread.js";
 
 export interface DeviceHandle {
   readonly description: DeviceDescription;
@@ -73,6 +27,8 @@ export interface DeviceHandle {
   resize(sizeBytes: number): Promise<number>;
   /** Its connections to the kernel's NBD client. */
   readonly kernelLinks: KernelLinkSource;
+  /** Its side of a ublk device. */
+  readonly ublk: AttachedDevice;
   faults: {
     add(spec: FaultSpec): Promise<FaultReport>;
     list(): Promise<FaultReport[]>;
@@ -82,77 +38,146 @@ export interface DeviceHandle {
     release(name: string): Promise<FaultReport>;
     reset(): Promise<FaultReport[]>;
   };
-  /** Finishes what is in flight, closes connections, removes sockets, ends the thread. Safe to call twice. */
-  close(): Promise<void>;
-  /** Rejects when the thread dies by itself, never resolves before `close`. */
+  /** Rejects when its thread dies by itself, resolves when the server was closed. */
   readonly ended: Promise<void>;
 }
 
-/** A start that takes longer has failed: nothing in it waits for anything but this machine. */
-const startDeadlineMs = 30_000;
-/** Requests in flight get `drainDeadlineMs` in the worker; then the thread is ended. */
-const closeDeadlineMs = 15_000;
+export interface ServerHandle {
+  /** In the order of the spec. */
+  readonly devices: readonly DeviceHandle[];
+  /** Finishes what is in flight, closes connections, removes sockets, ends the threads. Safe to call twice. */
+  close(): Promise<void>;
+  /** As `close`, for a start that failed elsewhere: images it has made are removed. */
+  undo(): Promise<void>;
+  /** Rejects when the last thread has died by itself, resolves after `close`. */
+  readonly ended: Promise<void>;
+}
 
 /**
- * Starts a device and resolves when clients can connect.
+ * Starts the devices and resolves when clients can connect to all of them.
  *
- * @throws BlkError what the device could not do (file, port in use, addon); nothing is left behind.
+ * @throws BlkError what some device could not do (file, port in use, addon); nothing is left behind.
  */
-export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
-  const stats = new DeviceStats();
-  // Beside this file: worker.js in dist, worker.ts when a loader such as tsx runs the sources.
-  const entry = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
-  const worker = new Worker(entry, { workerData: { spec, statsBuffer: stats.buffer } });
-  const { call, fail } = makeCalls<DeviceMethods>(worker as never);
-
-  let isClosing = false;
-  const ended = new Promise<void>((resolve, reject) => {
-    const end = (reason: BlkError) => {
-      fail(reason);
-      if (isClosing) resolve();
-      else reject(reason);
-    };
-    worker.once("error", (error) =>
-      end(
-        new BlkError(
-          "BLK_E_INTERNAL",
-          `the thread of device "${spec.name}" died: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
-        ),
-      ),
-    );
-    worker.once("exit", (code) =>
-      end(new BlkError("BLK_E_INTERNAL", `the thread of device "${spec.name}" ended with status ${code}`)),
-    );
-  });
-  // Whoever does not watch `ended` still gets rejected calls; it must not count as an unhandled rejection.
-  ended.catch(() => {});
-
-  const close = async () => {
-    if (!isClosing) {
-      isClosing = true;
-      const deadline = setTimeout(() => void worker.terminate(), closeDeadlineMs);
-      await call("close").catch(() => {});
-      await worker.terminate();
-      clearTimeout(deadline);
-    }
-    await ended;
+export async function startServer({
+  devices,
+  tls,
+  maximumThreads,
+  maximumConnections,
+  logLevel,
+}: ServerSpec): Promise<ServerHandle> {
+  assert(
+    new Set(devices.map(({ name }) => name)).size === devices.length,
+    "devices of a server have different names",
+  );
+  const stats = devices.map(() => new DeviceStats());
+  const placed = placeDevices(devices, maximumThreads);
+  const threads = placed.map(takeThread);
+  const connectionCounts = new SharedArrayBuffer(4 * threads.length);
+  const limits = {
+    connections: maximumConnections,
+    // The memory of one server, however many threads it has.
+    payloadBytes: Math.floor(defaultLimits.payloadBytes / threads.length),
   };
-
-  let description: DeviceDescription;
-  try {
-    description = await withDeadline(call("start"), startDeadlineMs, `device "${spec.name}" to start`);
-  } catch (error) {
-    await close();
-    throw error;
+  for (const [index, thread] of threads.entries()) {
+    // Its clients went with it.
+    thread.ended.catch(() => new ConnectionCount(connectionCounts, index).set(0));
   }
+  const starts = await Promise.allSettled(
+    placed.map((place, index) =>
+      threads[index].start({
+        devices: place.devices.map((device) => ({
+          spec: devices[device],
+          statsBuffer: stats[device].buffer,
+        })),
+        addresses: place.addresses,
+        tls,
+        limits,
+        connectionCounts,
+        index,
+        logLevel,
+      }),
+    ),
+  );
+  const failure = starts.find((start) => start.status === "rejected");
+  if (failure !== undefined) {
+    await Promise.all(threads.map((thread) => thread.undo()));
+    throw failure.reason;
+  }
+
+  const handles: DeviceHandle[] = new Array(devices.length);
+  for (const [index, place] of placed.entries()) {
+    const start = starts[index];
+    assert(start.status === "fulfilled", "all threads have started");
+    for (const [at, device] of place.devices.entries()) {
+      handles[device] = makeHandle(threads[index], at, start.value[at], stats[device]);
+    }
+  }
+  return {
+    devices: handles,
+    ended: lastEnd(threads),
+    close: async () => {
+      await Promise.all(threads.map((thread) => thread.close()));
+    },
+    undo: async () => {
+      await Promise.all(threads.map((thread) => thread.undo()));
+    },
+  };
+}
+
+/** Settles with the last thread: whoever still serves keeps the server up. */
+function lastEnd(threads: readonly DeviceThreadHandle[]): Promise<void> {
+  const ended = Promise.allSettled(threads.map((thread) => thread.ended)).then((ends) => {
+    const death = ends.find((end) => end.status === "rejected");
+    if (death !== undefined) throw death.reason as BlkError;
+  });
+  ended.catch(() => {});
+  return ended;
+}
+
+function makeHandle(
+  thread: DeviceThreadHandle,
+  at: number,
+  started: DeviceDescription,
+  stats: DeviceStats,
+): DeviceHandle {
+  const call = thread.callsTo(at);
+  let description = started;
+  /** Of hardware queues that count by themselves. */
+  let queueStats: DeviceStats[] = [];
+  const readCounters = (): DeviceCounters => {
+    const sum = new DeviceStats();
+    for (const part of [stats, ...queueStats]) sum.add(part);
+    return sum.read();
+  };
+  thread.ended.catch(() => {
+    description = { ...description, state: "lost" };
+  });
   return {
     get description() {
       return description;
     },
-    ended,
-    counters: () => stats.read(),
-    report: async () => ({ ...stats.read(), ...(await call("report")) }),
+    ended: thread.ended,
+    counters: readCounters,
+    report: async () => ({
+      ...readCounters(),
+      ...(await call("report")),
+      ...(queueStats.length === 0 ? {} : { queues: queueStats.map((part) => part.read()) }),
+    }),
     health: () => call("health"),
+    ublk: {
+      openUblk: (setup) => call("openUblk", setup),
+      closeUblk: () => call("closeUblk"),
+      releaseAll: async () => void (await call("resetFaults")),
+      queueCounters(queues) {
+        const buffer = new SharedArrayBuffer(queues * DeviceStats.byteLength);
+        const strideBytes = DeviceStats.byteLength;
+        queueStats = Array.from(
+          { length: queues },
+          (_, queue) => new DeviceStats(buffer, queue * strideBytes),
+        );
+        return { buffer, offsetBytes: 0, strideBytes };
+      },
+    },
     resize: async (wantedBytes) => {
       const sizeBytes = await call("resize", wantedBytes);
       description = { ...description, sizeBytes };
@@ -171,21 +196,5 @@ export async function startDevice(spec: DeviceSpec): Promise<DeviceHandle> {
       release: (name) => call("releaseFault", name),
       reset: () => call("resetFaults"),
     },
-    close,
   };
-}
-
-async function withDeadline<T>(work: Promise<T>, deadlineMs: number, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new BlkError("BLK_E_INTERNAL", `waited ${deadlineMs / 1000} s for ${what}, in vain`)),
-      deadlineMs,
-    );
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

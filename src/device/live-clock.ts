@@ -24,7 +24,7 @@ export type Timing = (typeof timings)[number];
  * How long before its deadline a thread stops sleeping.
  *
  * sleep    never: late by what a wake-up takes, 20 to 100 us; costs nothing
- * hybrid   80 us, within which nearly all wake-ups fall: late by a few us; stays awake for 0.3 ms after each deadline too, since
+ * hybrid   80 us, or more where wake-ups turn out to take longer (up to 0.4 ms): late by a few us; stays awake for 0.3 ms after each deadline too, since
  *          the next request is on its way; costs up to 0.4 ms of processor time a deadline, and nothing while idle
  * spin     always awake while anything is due: late by a few us; costs a processor
  */
@@ -45,27 +45,35 @@ export interface LiveClockOptions {
 
 export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
+  onRehearsal: () => void = () => {};
 
   private readonly timer: Pick<NativeClock, "arm" | "close">;
+  /** Power-on, on the clock that `process.hrtime()` reads. */
+  readonly monotonicOriginNs: bigint;
+
   private readonly originSeconds: number;
   private readonly originNs: number;
+  /** Arming keeps the thread awake for a while: the answer to a reply is the next request. */
+  private readonly lingers: boolean;
   private armedNs = Number.POSITIVE_INFINITY;
   /** The grain of deadlines: 1 ns with the native timer, 1 ms without. */
   readonly resolutionNs: number;
 
   constructor({ timing = "sleep", native = loadNative() }: LiveClockOptions = {}) {
     const fire = (): void => this.fire();
+    this.lingers = timing !== "sleep" && native.Clock !== undefined;
     let originNs: bigint;
     if (native.Clock === undefined) {
       this.timer = new TimeoutTimer(this, fire);
       this.resolutionNs = nsPerMillisecond;
       originNs = process.hrtime.bigint();
     } else {
-      const timer = new native.Clock(fire, spinNsOfTiming(timing));
+      const timer = new native.Clock(fire, spinNsOfTiming(timing), () => this.onRehearsal());
       this.timer = timer;
       this.resolutionNs = 1;
       originNs = timer.originNs;
     }
+    this.monotonicOriginNs = originNs;
     this.originSeconds = Number(originNs / BigInt(nsPerSecond));
     this.originNs = Number(originNs % BigInt(nsPerSecond));
   }
@@ -77,8 +85,8 @@ export class LiveClock implements Clock {
   }
 
   arm(deadlineNs: number): void {
-    // A system call is saved for the common case of a batch that changed nothing.
-    if (deadlineNs === this.armedNs) return;
+    // A system call is saved for the common case of a batch that changed nothing. Who spins makes none, and stays awake by each call.
+    if (deadlineNs === this.armedNs && !this.lingers) return;
     this.armedNs = deadlineNs;
     this.timer.arm(deadlineNs);
   }

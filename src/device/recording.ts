@@ -9,7 +9,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { BlkError } from "../base/errors.js";
 import type { RequestTable } from "../base/request.js";
 import { RecordingWriter } from "../trace/recording.js";
-import type { DeviceSpec } from "./host.js";
+import type { DeviceSpec } from "./spec.js";
 
 export interface Recording {
   readonly writer: RecordingWriter;

@@ -1,14 +1,18 @@
 /**
  * Questions and answers between the main thread and a device thread, over a message port.
  *
- * One object of methods on the device's side, a promise per call on the main side. Errors people meet cross as
- * themselves (`BlkError`); calls that are open when the thread ends are rejected, so nobody waits for ever.
+ * One object of methods for the thread and one for each of its devices, a promise per call on the main side. Errors people meet
+ * cross as themselves (`BlkError`); calls that are open when the thread ends are rejected, so nobody waits for ever.
  */
 import type { MessagePort } from "node:worker_threads";
 import { BlkError, type ErrorCode } from "../base/errors.js";
 
+/** Whom a call is for: a device by its position on the thread, or the thread itself. */
+export type CallTarget = number | "thread";
+
 interface Call {
   id: number;
+  target: CallTarget;
   method: string;
   argument: unknown;
 }
@@ -19,7 +23,7 @@ interface Answer {
   error?: { code: ErrorCode; message: string; hint: string };
 }
 
-/** Methods a device thread answers: one argument, one result, both structured-clonable. */
+/** Methods somebody answers: one argument, one result, both structured-clonable. */
 // biome-ignore lint/suspicious/noExplicitAny: each method has an argument of its own type; callers are typed by RpcClient.
 export type RpcMethods = Record<string, (argument: any) => unknown>;
 
@@ -28,12 +32,12 @@ export type RpcClient<Methods extends RpcMethods> = <Name extends keyof Methods 
   ...argument: Parameters<Methods[Name]>
 ) => Promise<Awaited<ReturnType<Methods[Name]>>>;
 
-/** Answers calls that arrive on `port` with `methods`. */
-export function answerCalls(port: MessagePort, methods: RpcMethods): void {
-  port.on("message", async ({ id, method, argument }: Call) => {
+/** Answers calls that arrive on `port` with the methods of whom they are for. */
+export function answerCalls(port: MessagePort, methodsOf: (target: CallTarget) => RpcMethods): void {
+  port.on("message", async ({ id, target, method, argument }: Call) => {
     let answer: Answer;
     try {
-      answer = { id, result: await methods[method](argument) };
+      answer = { id, result: await methodsOf(target)[method](argument) };
     } catch (error) {
       const known =
         error instanceof BlkError
@@ -45,34 +49,42 @@ export function answerCalls(port: MessagePort, methods: RpcMethods): void {
   });
 }
 
-/** Makes calls over `port`. `fail` rejects all that are open, and every later one, with `reason`. */
-export function makeCalls<Methods extends RpcMethods>(
-  port: MessagePort,
-): { call: RpcClient<Methods>; fail: (reason: BlkError) => void } {
-  const open = new Map<number, { resolve: (result: never) => void; reject: (error: BlkError) => void }>();
-  let nextId = 0;
-  let failure: BlkError | null = null;
-  port.on("message", ({ id, result, error }: Answer) => {
-    const waiting = open.get(id);
-    open.delete(id);
-    if (error === undefined) waiting?.resolve(result as never);
-    else waiting?.reject(BlkError.fromJSON(error));
-  });
-  return {
-    call: (method, ...[argument]) =>
+/** The calling side of a port. */
+export class RpcCaller {
+  private readonly open = new Map<
+    number,
+    { resolve: (result: never) => void; reject: (error: BlkError) => void }
+  >();
+  private nextId = 0;
+  private failure: BlkError | null = null;
+
+  constructor(private readonly port: Pick<MessagePort, "postMessage"> & NodeJS.EventEmitter) {
+    port.on("message", ({ id, result, error }: Answer) => {
+      const waiting = this.open.get(id);
+      this.open.delete(id);
+      if (error === undefined) waiting?.resolve(result as never);
+      else waiting?.reject(BlkError.fromJSON(error));
+    });
+  }
+
+  /** Makes calls to `target`. */
+  to<Methods extends RpcMethods>(target: CallTarget): RpcClient<Methods> {
+    return (method, ...[argument]) =>
       new Promise((resolve, reject) => {
-        if (failure !== null) {
-          reject(failure);
+        if (this.failure !== null) {
+          reject(this.failure);
           return;
         }
-        const id = nextId++;
-        open.set(id, { resolve, reject });
-        port.postMessage({ id, method, argument } satisfies Call);
-      }),
-    fail: (reason) => {
-      failure = reason;
-      for (const { reject } of open.values()) reject(reason);
-      open.clear();
-    },
-  };
+        const id = this.nextId++;
+        this.open.set(id, { resolve, reject });
+        this.port.postMessage({ id, target, method, argument } satisfies Call);
+      });
+  }
+
+  /** Rejects all calls that are open, and every later one, with `reason`. */
+  fail(reason: BlkError): void {
+    this.failure = reason;
+    for (const { reject } of this.open.values()) reject(reason);
+    this.open.clear();
+  }
 }

@@ -34,13 +34,19 @@ export class DeviceStats {
   private readonly latencies: Histogram[] = [];
   private readonly lateness: Histogram;
 
-  /** @param buffer zeroed memory of `DeviceStats.byteLength`; the two sides of a device share one. */
-  constructor(readonly buffer: SharedArrayBuffer = new SharedArrayBuffer(DeviceStats.byteLength)) {
-    this.cells = new Float64Array(buffer, 0, cellCount);
+  /** @param buffer zeroed memory, `DeviceStats.byteLength` from `offset` on; the two sides of a device share it. */
+  constructor(
+    readonly buffer: SharedArrayBuffer = new SharedArrayBuffer(DeviceStats.byteLength),
+    offset = 0,
+  ) {
+    this.cells = new Float64Array(buffer, offset, cellCount);
     for (let op = 0; op < operations.length; op++) {
-      this.latencies.push(new Histogram(buffer, histogramsOffset + op * Histogram.byteLength));
+      this.latencies.push(new Histogram(buffer, offset + histogramsOffset + op * Histogram.byteLength));
     }
-    this.lateness = new Histogram(buffer, histogramsOffset + operations.length * Histogram.byteLength);
+    this.lateness = new Histogram(
+      buffer,
+      offset + histogramsOffset + operations.length * Histogram.byteLength,
+    );
   }
 
   static readonly byteLength = histogramsOffset + (operations.length + 1) * Histogram.byteLength;
@@ -63,6 +69,13 @@ export class DeviceStats {
   setGauges(inFlight: number, held: number): void {
     this.cells[inFlightCell] = inFlight;
     this.cells[heldCell] = held;
+  }
+
+  /** Adds the counters of another part of the device: a hardware queue with a thread of its own. */
+  add(other: DeviceStats): void {
+    for (let cell = 0; cell < cellCount; cell++) this.cells[cell] += other.cells[cell];
+    for (let op = 0; op < operations.length; op++) this.latencies[op].add(other.latencies[op]);
+    this.lateness.add(other.lateness);
   }
 
   read(): DeviceCounters {

@@ -26,6 +26,7 @@ const late = {
   "nbd-kernel":
     "success, late; with a timeout set (nbd-client -t) the request may be sent again or fail with EIO",
   "nbd-user": "success, late",
+  ublk: "success, late",
 };
 
 export const delay = defineFault({

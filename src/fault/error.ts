@@ -30,5 +30,6 @@ export const error = defineFault({
     "nbd-kernel": "EIO, whatever the status",
     "nbd-user":
       "ENOSPC for nospc, EPERM for perm, EINVAL for inval and notsupp, ENOMEM for resource and again; EIO for the rest",
+    ublk: "the errno of the status, such as ENODATA for medium; EIO for io, perm and inval",
   },
 });

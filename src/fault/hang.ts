@@ -11,7 +11,8 @@
  *
  * Host sees    nothing at all. The kernel's NBD client without a timeout waits for ever and logs "Possible stuck
  *              request" every 30 s; with one it sends the request again on another connection or fails it with EIO
- *              (`nbd_xmit_timeout` in `drivers/block/nbd.c`), so a held write may be executed twice.
+ *              (`nbd_xmit_timeout` in `drivers/block/nbd.c`), so a held write may be executed twice. Over ublk nothing
+ *              happens, however long (`ublk_timeout` in `drivers/block/ublk_drv.c`), unless the device is unprivileged.
  */
 import { operations } from "../base/request.js";
 import { defineFault } from "./define.js";
@@ -20,6 +21,7 @@ import { strictFields } from "./schema.js";
 const stuck = {
   "nbd-kernel": "no answer until released; with a timeout set (nbd-client -t) sent again or EIO",
   "nbd-user": "no answer until released",
+  ublk: "no answer until released: the driver resets its timer as long as the server lives",
 };
 
 export const hang = defineFault({

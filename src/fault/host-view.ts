@@ -4,7 +4,8 @@
  * The kernel's NBD client sets BLK_STS_IOERR for whatever error a server sends (`nbd_handle_reply` in
  * `drivers/block/nbd.c`), so programs above it see EIO and nothing else. Clients in user space (libnbd, QEMU, fio)
  * see the error of the wire, which knows EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP and ESHUTDOWN
- * (NetworkBlockDevice/nbd, `doc/proto.md`, "Error values").
+ * (NetworkBlockDevice/nbd, `doc/proto.md`, "Error values"). Over ublk the errno is the block layer's own (`blk_errors[]` in
+ * `block/blk-core.c`); docs/errno.md has the whole table.
  */
 import type { failureNames } from "../base/status.js";
 
@@ -14,6 +15,7 @@ export type FailureName = (typeof failureNames)[number];
 export interface HostView {
   "nbd-kernel": string;
   "nbd-user": string;
+  ublk: string;
 }
 
 /** Error on the NBD wire. As the NBD server says it; a test keeps the two together. */
@@ -32,8 +34,30 @@ const nbdErrors: Record<FailureName, string> = {
   offline: "EIO",
   perm: "EPERM",
   inval: "EINVAL",
+  openzones: "EIO",
+  activezones: "EIO",
+};
+
+/** What programs on a ublk device see. As the ublk server has it; a test keeps the two together. */
+const ublkErrors: Record<FailureName, string> = {
+  io: "EIO",
+  medium: "ENODATA",
+  nospc: "ENOSPC",
+  timeout: "ETIMEDOUT",
+  transport: "ENOLINK",
+  target: "EREMOTEIO",
+  protection: "EILSEQ",
+  notsupp: "EOPNOTSUPP",
+  resource: "ENOMEM",
+  again: "EAGAIN",
+  offline: "ENODEV",
+  // The block layer has no status for these two.
+  perm: "EIO",
+  inval: "EIO",
+  openzones: "ETOOMANYREFS",
+  activezones: "EOVERFLOW",
 };
 
 export function hostViewOfStatus(status: FailureName): HostView {
-  return { "nbd-kernel": "EIO", "nbd-user": nbdErrors[status] };
+  return { "nbd-kernel": "EIO", "nbd-user": nbdErrors[status], ublk: ublkErrors[status] };
 }

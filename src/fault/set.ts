@@ -141,6 +141,11 @@ export class FaultSet {
     return verdict;
   }
 
+  /** Whether no fault is set, armed or not: then every verdict is the same. */
+  get isEmpty(): boolean {
+    return this.faults.length === 0;
+  }
+
   /** The device has grown: ranges may reach as far. */
   grow(sizeBytes: number): void {
     this.sizeBytes = sizeBytes;

@@ -84,6 +84,7 @@ async function probe(cache: Cache, kernel: Kernel, signal?: AbortSignal): Promis
   try {
     const config = renderConfig({
       hasDevice: false,
+      transport: "nbd",
       connections: 1,
       blockSizeBytes: 512,
       input: "none",

@@ -17,7 +17,15 @@ import { appEntries } from "./app.js";
 import { Cache } from "./cache.js";
 import type { CpioEntry } from "./cpio.js";
 import { withDeadline } from "./deadline.js";
-import { type GuestConfig, guestPaths, renderCommand, renderConfig, shellQuote } from "./guest-init.js";
+import {
+  type GuestConfig,
+  guestDevices,
+  guestPaths,
+  renderCommand,
+  renderConfig,
+  shellQuote,
+  type Transport,
+} from "./guest-init.js";
 import { baseEntries, kernelEntries, segment, writeInitramfs } from "./image.js";
 import { findKernel, type Kernel } from "./kernel.js";
 import { type Accelerator, type GuestTime, type Machine, startMachine } from "./machine.js";
@@ -32,6 +40,8 @@ export interface LabDevice {
   profile: string;
   /** Further arguments of `blkforge serve`: ["--size", "1G", "--set", "rpm=5400", "--seed", "7", "--stats"]. */
   serveArguments?: readonly string[];
+  /** "nbd" (default) or "ublk". */
+  transport?: Transport;
   /** Connections of the kernel to the server, and so its hardware queues, up to the number of CPUs. Default 1. */
   connections?: number;
   /** The kernel's logical block size for the device: 512 (default), 1024, 2048 or 4096. */
@@ -253,10 +263,7 @@ function checkOptions(options: LabOptions): void {
     refuse(`a device cannot have ${connections} connections`, "Give 1 to 16");
   }
   if (![512, 1024, 2048, 4096].includes(blockSizeBytes)) {
-    refuse(
-      `the kernel's NBD client has no blocks of ${blockSizeBytes} bytes`,
-      "Give 512, 1024, 2048 or 4096",
-    );
+    refuse(`the kernel has no blocks of ${blockSizeBytes} bytes`, "Give 512, 1024, 2048 or 4096");
   }
 }
 
@@ -283,6 +290,7 @@ function runEntries(options: LabOptions, use: GuestUse): CpioEntry[] {
   const config: GuestConfig = {
     ...use.config,
     hasDevice: device !== undefined,
+    transport: device?.transport ?? "nbd",
     connections: device?.connections ?? 1,
     blockSizeBytes: device?.blockSizeBytes ?? 512,
   };
@@ -294,14 +302,14 @@ function runEntries(options: LabOptions, use: GuestUse): CpioEntry[] {
   });
   const entries = [
     file("/lab/config", renderConfig(config)),
-    file("/lab/command.sh", renderCommand(use.command, options.environment)),
+    file("/lab/command.sh", renderCommand(use.command, options.environment, config.transport)),
     ...Object.entries(options.files ?? {}).map(([path, content]) => file(path, content)),
   ];
   if (device !== undefined) {
     const isFile = /[/]|\.ya?ml$/.test(device.profile);
     const profile = isFile ? `/lab/profile/${basename(device.profile)}` : device.profile;
     if (isFile) entries.push(file(profile, readProfile(device.profile)));
-    entries.push(file("/lab/serve.sh", renderServe(profile, options.time ?? "real", device.serveArguments)));
+    entries.push(file("/lab/serve.sh", renderServe(profile, options.time ?? "real", device)));
   }
   return entries;
 }
@@ -313,11 +321,15 @@ function readProfile(path: string): Uint8Array {
   return readFileSync(path);
 }
 
-function renderServe(profile: string, time: GuestTime, serveArguments: readonly string[] = []): string {
+function renderServe(profile: string, time: GuestTime, device: LabDevice): string {
+  const { transport = "nbd", connections = 1, blockSizeBytes, serveArguments = [] } = device;
+  const attachArguments = [
+    ...["--ublk", guestDevices.ublk, "--queues", String(connections)],
+    ...(blockSizeBytes === undefined ? [] : ["--block-size", String(blockSizeBytes)]),
+  ];
   const argv = [
     "blkforge",
-    "serve",
-    profile,
+    ...(transport === "ublk" ? ["attach", profile, ...attachArguments] : ["serve", profile]),
     ...["--listen", guestPaths.uri],
     ...["--api", `unix:${guestPaths.apiSocket}`],
     // In virtual time all CPUs take turns on one clock: a server that waits awake takes the time from everybody else.

@@ -17,6 +17,8 @@
 export interface GuestConfig {
   /** Whether `/lab/serve.sh` serves a device that has to be attached. */
   hasDevice: boolean;
+  /** How it reaches the kernel: the server attaches by itself over ublk, and is attached by nbd-client over NBD. */
+  transport: Transport;
   connections: number;
   blockSizeBytes: number;
   /** Where the command's input comes from. */
@@ -26,10 +28,14 @@ export interface GuestConfig {
   columns: number;
 }
 
+export type Transport = "nbd" | "ublk";
+
+/** What a guest's only device is called. */
+export const guestDevices: Readonly<Record<Transport, string>> = { nbd: "/dev/nbd0", ublk: "/dev/ublkb0" };
+
 export const guestPaths = {
   socket: "/run/blkforge.sock",
   apiSocket: "/run/blkforge-api.sock",
-  device: "/dev/nbd0",
   app: "/app",
   exportName: "disk",
   uri: "nbd+unix:///disk?socket=/run/blkforge.sock",
@@ -47,6 +53,8 @@ export function shellQuote(word: string): string {
 export function renderConfig(config: GuestConfig): string {
   const settings = {
     HAS_DEVICE: config.hasDevice ? "yes" : "no",
+    TRANSPORT: config.transport,
+    DEV: guestDevices[config.transport],
     CONNECTIONS: config.connections,
     BLOCK_SIZE: config.blockSizeBytes,
     INPUT: config.input,
@@ -62,9 +70,15 @@ export function renderConfig(config: GuestConfig): string {
  * One string is a line for the shell; several are a program and its arguments, in which nothing is expanded but
  * `$DEV`, the one name a caller cannot know. `environment` is set before either.
  */
-export function renderCommand(command: readonly string[], environment: Record<string, string> = {}): string {
+export function renderCommand(
+  command: readonly string[],
+  environment: Record<string, string> = {},
+  transport: Transport = "nbd",
+): string {
   const exports = Object.entries(environment).map(([name, value]) => `export ${name}=${shellQuote(value)}\n`);
-  const words = command.map((word) => shellQuote(word.replaceAll(/\$DEV\b|\$\{DEV\}/g, guestPaths.device)));
+  const words = command.map((word) =>
+    shellQuote(word.replaceAll(/\$DEV\b|\$\{DEV\}/g, guestDevices[transport])),
+  );
   const line = command.length === 1 ? command[0] : `exec ${words.join(" ")}`;
   return `${exports.join("")}${line}\n`;
 }
@@ -122,15 +136,21 @@ exec 5>/run/lab/log
 SERVER=none
 
 if [ "$HAS_DEVICE" = yes ]; then
-  export DEV=${guestPaths.device}
+  export DEV
   export BLKFORGE_API=unix:${guestPaths.apiSocket}
   export NBD_URI='${guestPaths.uri}'
+  if [ "$TRANSPORT" = ublk ]; then
+    modprobe ublk_drv || fail "serve the kernel $(uname -r) has no ublk_drv module"
+  fi
   sh /lab/serve.sh >/run/lab/serve 2>/run/lab/log 3<&- 5<&- & SERVER=$!
   exec 4</run/lab/serve
   serving=no
   while read -r line <&4; do
-    [ "$line" = ready ] && serving=yes && break
-    say "serve $line"
+    case "$line" in
+      ready) serving=yes; break ;;
+      /dev/*) ;;
+      *) say "serve $line" ;;
+    esac
   done
   if [ $serving = no ]; then
     wait $SERVER
@@ -138,12 +158,14 @@ if [ "$HAS_DEVICE" = yes ]; then
   fi
   say serving
 
-  # A few device nodes beside the one attached here, for commands that attach more.
-  modprobe nbd nbds_max=4 || fail "attach the kernel $(uname -r) has no nbd module"
-  nbd-client -u ${guestPaths.socket} -N ${guestPaths.exportName} "$DEV" -b "$BLOCK_SIZE" -C "$CONNECTIONS" >/run/lab/attach 2>&1 ||
-    fail "attach nbd-client: $(tr '\\n' ' ' </run/lab/attach)"
-  # The size is set by the driver's own worker, shortly after nbd-client has returned.
-  until read -r sectors </sys/block/nbd0/size && [ "$sectors" != 0 ]; do usleep 10000; done
+  if [ "$TRANSPORT" = nbd ]; then
+    # A few device nodes beside the one attached here, for commands that attach more.
+    modprobe nbd nbds_max=4 || fail "attach the kernel $(uname -r) has no nbd module"
+    nbd-client -u ${guestPaths.socket} -N ${guestPaths.exportName} "$DEV" -b "$BLOCK_SIZE" -C "$CONNECTIONS" >/run/lab/attach 2>&1 ||
+      fail "attach nbd-client: $(tr '\\n' ' ' </run/lab/attach)"
+    # The size is set by the driver's own worker, shortly after nbd-client has returned.
+    until read -r sectors </sys/block/nbd0/size && [ "$sectors" != 0 ]; do usleep 10000; done
+  fi
   say "attached $DEV"
 fi
 

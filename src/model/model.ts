@@ -21,6 +21,12 @@ export interface Model {
   readonly isZeroFast?: boolean;
 
   /**
+   * For a model that completes every request a constant time after its arrival, whatever else is going on: that time, by
+   * operation code. Such a model need not even be asked, and others have none.
+   */
+  readonly constantLatenciesNs?: Float64Array;
+
+  /**
    * A request reaches the device. `nowNs` never decreases, and the model has been advanced to it before.
    * The request's fields stay unchanged in the request table until its completion.
    */

@@ -48,6 +48,8 @@ export const OptionReply = Object.freeze({
   errInvalid: 0x80000003,
   errTlsRequired: 0x80000005,
   errUnknown: 0x80000006,
+  errShutdown: 0x80000007,
+  errBlockSizeRequired: 0x80000008,
   errExtendedHeadersRequired: 0x8000000a,
 });
 

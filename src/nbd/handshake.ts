@@ -72,10 +72,13 @@ export class Handshake {
   private optionCount = 0;
   private hasPadding = true;
   private isFixedNewstyle = false;
+  private isShuttingDown = false;
   private replyMode: ReplyMode = "simple";
   /** What SET_META_CONTEXT chose, for the export it named. */
   private contexts: readonly MetaContext[] = [];
   private contextsName: string | null = null;
+  /** Exports whose block sizes the client has asked for, and so will keep to. */
+  private readonly blockSizesTold = new Set<NbdExport>();
 
   constructor(exports: readonly NbdExport[], limits: NbdLimits, tlsMode: TlsMode, port: HandshakePort) {
     this.tlsMode = tlsMode;
@@ -93,6 +96,11 @@ export class Handshake {
     greeting.writeUInt32BE(optionMagic.low, 12);
     greeting.writeUInt16BE(serverFlags, 16);
     this.port.send(greeting);
+  }
+
+  /** From now on every option but ABORT is refused, and the client may take its leave. */
+  shutDown(): void {
+    this.isShuttingDown = true;
   }
 
   /** Consumes `bytes` from `from` on, up to the end of the handshake; returns where it stopped. */
@@ -168,6 +176,11 @@ export class Handshake {
 
   private onOption(data: Buffer): void {
     this.await("optionHeader", optionHeaderBytes);
+    if (this.isShuttingDown && this.option !== Option.abort) {
+      if (this.option === Option.exportName) this.end("server is shutting down");
+      else this.replyError(OptionReply.errShutdown, "the server is shutting down");
+      return;
+    }
     if (this.tlsMode === "require" && !this.isSecure && !isAllowedInTheClear(this.option)) {
       if (this.option === Option.exportName) this.end("client used EXPORT_NAME without TLS");
       else this.replyError(OptionReply.errTlsRequired, "TLS is required: begin with STARTTLS");
@@ -218,6 +231,10 @@ export class Handshake {
       this.end(`client asked for the unknown export ${JSON.stringify(name)} by EXPORT_NAME`);
       return;
     }
+    if (this.mustAskForBlockSizes(chosen)) {
+      this.end("client used EXPORT_NAME for an export with enforced block sizes, without asking for them");
+      return;
+    }
     const flags = transmissionFlagsOf(chosen, this.replyMode);
     const answer = Buffer.alloc(10 + (this.hasPadding ? exportNamePaddingBytes : 0));
     answer.writeBigUInt64BE(BigInt(chosen.target.sizeBytes), 0);
@@ -239,10 +256,16 @@ export class Handshake {
       this.replyMode = "simple";
       this.contexts = [];
       this.contextsName = null;
+      this.blockSizesTold.clear();
       this.isSecure = true;
       this.isRestDiscarded = true;
       this.port.startTls();
     }
+  }
+
+  /** "Size constraints": who enforces other sizes than the default may refuse clients that do not ask for them. */
+  private mustAskForBlockSizes(chosen: NbdExport): boolean {
+    return minimumBlockBytesOf(chosen) > 1 && !this.blockSizesTold.has(chosen);
   }
 
   private isOutOfReach({ isTlsRequired }: NbdExport): boolean {
@@ -335,6 +358,16 @@ export class Handshake {
       return;
     }
     const flags = transmissionFlagsOf(chosen, this.replyMode);
+    if (request.infos.has(Info.blockSize)) this.blockSizesTold.add(chosen);
+    if (this.mustAskForBlockSizes(chosen)) {
+      // Told all the same, which saves the client a round.
+      this.replyInfo(chosen, flags, Info.blockSize);
+      this.replyError(
+        OptionReply.errBlockSizeRequired,
+        "the export enforces its block sizes: ask for BLOCK_SIZE",
+      );
+      return;
+    }
     this.replyInfo(chosen, flags, Info.export);
     for (const info of request.infos) this.replyInfo(chosen, flags, info);
     this.reply(OptionReply.ack);

@@ -19,14 +19,21 @@ export interface NbdLimits {
   drainedWriteBytes: number;
   /** All payload buffers together, both directions. Connections wait for each other beyond it. */
   payloadBytes: number;
-  /** While some connection waits for payload memory, one that holds memory and has not moved a byte so long is closed. */
+  /** How often clients whose sockets are not read are looked after: reading is what tells of an end otherwise. */
+  vanishMs: number;
+  /**
+   * A client that has not moved a byte so long is closed when it is in the way of others, by the memory or by the places in
+   * the request table it holds, or when it has closed its side and cannot be read.
+   */
   stallMs: number;
+  /** A TCP connection this quiet is asked whether its client is still there. */
+  keepAliveMs: number;
   /** Between our last byte and the client closing its side, when we end a connection. */
   lingerMs: number;
 }
 
 export const defaultLimits: NbdLimits = Object.freeze({
-  connections: 128,
+  connections: 1024,
   handshakeMs: 10_000,
   options: 32,
   optionBytes: 64 * 1024,
@@ -34,6 +41,8 @@ export const defaultLimits: NbdLimits = Object.freeze({
   queuedReplyBytes: 8 * 1024 * 1024,
   drainedWriteBytes: 128 * 1024 * 1024,
   payloadBytes: 512 * 1024 * 1024,
+  vanishMs: 1_000,
   stallMs: 30_000,
+  keepAliveMs: 30_000,
   lingerMs: 1_000,
 });

@@ -13,9 +13,16 @@ export interface Listener {
 }
 
 /** @throws BlkError BLK_E_LISTEN */
-export async function listenOn(uri: NbdUri, onConnection: (socket: Socket) => void): Promise<Listener> {
+export async function listenOn(
+  uri: NbdUri,
+  keepAliveMs: number,
+  onConnection: (socket: Socket) => void,
+): Promise<Listener> {
   // Half-open: a client may close its side after DISC and still wait for replies.
-  const server = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, onConnection);
+  const server = createServer(
+    { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs },
+    onConnection,
+  );
   if (uri.transport === "fd") {
     await listenPlainly(server, { fd: uri.fd }, (error) => explainInherited(uri, error));
     return { server, uri: whereItListens(server, uri) };
@@ -55,7 +62,8 @@ function explainInherited(uri: InheritedUri, error: NodeJS.ErrnoException): BlkE
   return new BlkError(
     "BLK_E_LISTEN",
     `descriptor ${uri.fd} cannot be listened on: ${error.message}`,
-    "Hand over a bound stream socket, as systemd's socket units do",
+    "Hand over a bound Unix or TCP socket, as systemd's socket units do; a connection that somebody else has accepted " +
+      "(inetd, Accept=yes) is not served",
     { cause: error },
   );
 }

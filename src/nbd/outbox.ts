@@ -5,13 +5,40 @@
  * Bounded: `canTake` says no while the client does not read what it was sent, and the replies stay where they are.
  */
 import type { Writable } from "node:stream";
+import { assert } from "../base/assert.js";
 import type { BufferPool, PooledBuffer } from "./buffer-pool.js";
 
-export class Outbox {
+/** Where replies are written, and from where they are sent. */
+export interface Outbox {
+  readonly isEmpty: boolean;
+  /** Grows whenever the client reads. */
+  readonly progress: number;
+  /** Payloads from this length on may be inserted; infinite where none can. */
+  readonly insertsFromBytes: number;
+  /** Whether a reply of this size may be added now. One larger than the limit may when nothing else waits. */
+  canTake(lengthBytes: number): boolean;
+  /**
+   * A buffer with room for `lengthBytes` from `position` on; null when the pool has none left. Followed by `advance`
+   * over what was really written.
+   */
+  reserve(lengthBytes: number): Buffer | null;
+  readonly position: number;
+  advance(lengthBytes: number): void;
+  /** Puts a piece of the device behind what has been written, without copying it. */
+  insert(offsetBytes: number, lengthBytes: number): void;
+  /** Hands everything gathered to the socket. */
+  flush(): void;
+  /** The socket is gone: gives back what it does not hold. */
+  discard(): void;
+}
+
+export class StreamOutbox implements Outbox {
+  readonly insertsFromBytes = Number.POSITIVE_INFINITY;
+
   /** Memory handed to the socket that it has not given back: whole buffers, however little of them is filled. */
   private queuedBytes = 0;
   /** Buffers the socket has taken since the start: how one sees that a client reads. */
-  writtenBuffers = 0;
+  private writtenBuffers = 0;
 
   private readonly stream: Writable;
   private readonly pool: BufferPool;
@@ -36,15 +63,14 @@ export class Outbox {
     return this.queuedBytes === 0 && this.open === null;
   }
 
-  /** Whether a reply of this size may be added now. One larger than the limit may when nothing else waits. */
+  get progress(): number {
+    return this.writtenBuffers;
+  }
+
   canTake(lengthBytes: number): boolean {
     return this.queuedBytes === 0 || this.queuedBytes + this.openBytes + lengthBytes <= this.limitBytes;
   }
 
-  /**
-   * A buffer with room for `lengthBytes` from `position` on; null when the pool has none left. Followed by `advance`
-   * over what was really written.
-   */
   reserve(lengthBytes: number): Buffer | null {
     if (this.open !== null) {
       if (this.openBytes + lengthBytes <= this.open.bytes.length) return this.open.bytes;
@@ -62,7 +88,10 @@ export class Outbox {
     this.openBytes += lengthBytes;
   }
 
-  /** Hands everything gathered to the socket. */
+  insert(): void {
+    assert(false, "a stream takes copies only");
+  }
+
   flush(): void {
     if (this.open !== null) this.close(this.open);
     if (this.isCorked) {

@@ -8,6 +8,7 @@ import { noSlot, type RequestSlot } from "../base/request.js";
 import { Status } from "../base/status.js";
 import type { BlockTarget } from "../base/target.js";
 import { maximumPayloadBytes } from "./constants.js";
+import type { Outbox } from "./outbox.js";
 import { maximumResultBytes, type ReplyKey, type ReplyWriter } from "./replies.js";
 import { wireErrorOfStatus } from "./wire-errors.js";
 
@@ -19,6 +20,9 @@ const maximumPieces = (2 * maximumPayloadBytes) / smallestHoleBytes + 1;
 export class ReadReply {
   private readonly target: BlockTarget;
   private readonly writer: ReplyWriter;
+  private readonly outbox: Outbox;
+  /** Bytes the planned reply takes of a buffer; the others are inserted. */
+  bufferBytes = 0;
   private slot: RequestSlot = noSlot;
   private status: Status = Status.ok;
   /** First byte of the device the error concerns; -1 when it has no place or the format cannot tell. */
@@ -29,9 +33,10 @@ export class ReadReply {
   private readonly isHole = new Uint8Array(maximumPieces);
   private count = 0;
 
-  constructor(target: BlockTarget, writer: ReplyWriter) {
+  constructor(target: BlockTarget, writer: ReplyWriter, outbox: Outbox) {
     this.target = target;
     this.writer = writer;
+    this.outbox = outbox;
   }
 
   /** Decides on the pieces; returns how many bytes the reply may take. */
@@ -53,44 +58,56 @@ export class ReadReply {
     } else {
       this.add(lengthBytes, 0);
     }
-    let bytes = maximumResultBytes;
-    for (let i = 0, from = 0; i < this.count; i++) {
-      bytes += this.isHole[i] === 1 ? writer.holeBytes : writer.dataHeaderBytes + this.ends[i] - from;
-      from = this.ends[i];
+    let bufferBytes = maximumResultBytes;
+    let insertedBytes = 0;
+    for (let i = 0, from = 0; i < this.count; from = this.ends[i++]) {
+      const pieceBytes = this.ends[i] - from;
+      if (this.isHole[i] === 1) {
+        bufferBytes += writer.holeBytes;
+        continue;
+      }
+      bufferBytes += writer.dataHeaderBytes;
+      if (pieceBytes >= this.outbox.insertsFromBytes) insertedBytes += pieceBytes;
+      else bufferBytes += pieceBytes;
     }
-    return bytes;
+    this.bufferBytes = bufferBytes;
+    return bufferBytes + insertedBytes;
   }
 
-  /** Writes what was planned; returns its length. */
-  write(out: Buffer, at: number, key: ReplyKey): number {
-    const { writer, target, slot, count } = this;
-    const { requests } = target;
-    const offsetBytes = requests.offsetBytes[slot];
+  /** Writes what was planned into the outbox, where `bufferBytes` have been reserved. */
+  write(out: Buffer, key: ReplyKey): void {
+    const { writer, target, slot, count, outbox } = this;
+    const offsetBytes = target.requests.offsetBytes[slot];
     const isGood = this.status === Status.ok;
-    let to = at;
     for (let i = 0, from = 0; i < count; from = this.ends[i++]) {
+      const at = outbox.position;
       const lengthBytes = this.ends[i] - from;
       const isLast = isGood && i === count - 1;
       if (this.isHole[i] === 1) {
-        to += writer.writeHole(out, to, key, offsetBytes + from, lengthBytes, isLast);
-        continue;
+        outbox.advance(writer.writeHole(out, at, key, offsetBytes + from, lengthBytes, isLast));
+      } else if (lengthBytes >= outbox.insertsFromBytes) {
+        outbox.advance(writer.writeDataHeader(out, at, key, offsetBytes + from, lengthBytes, isLast));
+        outbox.insert(offsetBytes + from, lengthBytes);
+      } else {
+        const dataAt = at + writer.dataHeaderBytes;
+        const status = target.read(slot, from, out.subarray(dataAt, dataAt + lengthBytes));
+        // Nothing of this piece has been said yet, so an error found now is told like one known before.
+        if (status !== Status.ok) {
+          outbox.advance(writer.writeResult(out, at, key, wireErrorOfStatus[status]));
+          return;
+        }
+        writer.writeDataHeader(out, at, key, offsetBytes + from, lengthBytes, isLast);
+        outbox.advance(writer.dataHeaderBytes + lengthBytes);
       }
-      const dataAt = to + writer.dataHeaderBytes;
-      const status = target.read(slot, from, out.subarray(dataAt, dataAt + lengthBytes));
-      // Nothing of this piece has been said yet, so an error found now is told like one known before.
-      if (status !== Status.ok) {
-        return to + writer.writeResult(out, to, key, wireErrorOfStatus[status]) - at;
-      }
-      writer.writeDataHeader(out, to, key, offsetBytes + from, lengthBytes, isLast);
-      to = dataAt + lengthBytes;
     }
-    if (isGood) return to - at;
+    if (isGood) return;
     const error = wireErrorOfStatus[this.status];
-    to +=
+    const at = outbox.position;
+    outbox.advance(
       this.errorAtBytes >= 0
-        ? writer.writeErrorAt(out, to, key, error, this.errorAtBytes)
-        : writer.writeResult(out, to, key, error);
-    return to - at;
+        ? writer.writeErrorAt(out, at, key, error, this.errorAtBytes)
+        : writer.writeResult(out, at, key, error),
+    );
   }
 
   private findHoles(offsetBytes: number, lengthBytes: number): void {

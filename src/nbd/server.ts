@@ -10,19 +10,26 @@ import { BlkError } from "../base/errors.js";
 import type { BlockTarget } from "../base/target.js";
 import { BufferPool } from "./buffer-pool.js";
 import { type ByteStream, Connection, type ConnectionOptions } from "./connection.js";
+import { ConnectionCount } from "./connection-count.js";
 import { findExport, type NbdExport, transmissionFlagsOf } from "./export.js";
 import { defaultLimits, type NbdLimits } from "./limits.js";
 import { type Listener, listenOn } from "./listener.js";
 import { type NbdLogger, silentLogger } from "./logger.js";
+import { PeerWatch } from "./peer-watch.js";
 import { SlotNotes } from "./slot-notes.js";
 import type { TlsSettings } from "./tls.js";
 import { formatNbdUri, type NbdUri, parseNbdUri } from "./uri.js";
 
 export interface NbdServerOptions {
-  /** Under different names; one device may have several. The first is also the default export. */
+  /**
+   * Under different names; one device may have several. The first is also the default export. Addresses may have lists of their
+   * own, see `listen`.
+   */
   exports: readonly NbdExport[];
   logger?: NbdLogger;
   limits?: Partial<NbdLimits>;
+  /** Shared with the servers of other threads that `limits.connections` holds for together. */
+  count?: ConnectionCount;
   /** What clients may or must switch to; without it there is no TLS. */
   tls?: TlsSettings | null;
 }
@@ -36,25 +43,21 @@ export class NbdServer {
   private readonly notes = new Map<BlockTarget, SlotNotes>();
   private readonly listeners: Listener[] = [];
   private readonly connections = new Set<Connection>();
-  private readonly stallCheck: NodeJS.Timeout;
-  private progressSeen = new Map<Connection, number>();
+  private readonly count: ConnectionCount;
+  private readonly peerWatch: PeerWatch;
   private nextNumber = 0;
   private isClosing = false;
   /** Calls of `close` that wait for the last connection. */
   private readonly waitingForLast: (() => void)[] = [];
 
   constructor(options: NbdServerOptions) {
-    assert(
-      new Set(options.exports.map(({ name }) => name)).size === options.exports.length,
-      "exports have different names",
-    );
     this.exports = options.exports;
     this.limits = { ...defaultLimits, ...options.limits };
     this.logger = options.logger ?? silentLogger;
     this.tls = options.tls ?? null;
+    this.count = options.count ?? new ConnectionCount();
     this.pool = new BufferPool(this.limits.payloadBytes);
-    this.stallCheck = setInterval(() => this.closeStalled(), this.limits.stallMs);
-    this.stallCheck.unref();
+    this.peerWatch = new PeerWatch(this.connections, this.pool, this.limits);
   }
 
   /** Clients connected now. */
@@ -72,10 +75,15 @@ export class NbdServer {
   /**
    * Begins to listen, and returns the URI to give to clients: the one given, with the real port in place of port 0.
    *
+   * @param exports what is served at this address
    * @throws BlkError BLK_E_NBD_URI, BLK_E_LISTEN
    */
-  async listen(address: string | NbdUri): Promise<string> {
+  async listen(address: string | NbdUri, exports = this.exports): Promise<string> {
     assert(!this.isClosing, "a closed server does not listen again");
+    assert(
+      new Set(exports.map(({ name }) => name)).size === exports.length,
+      "exports of an address have different names",
+    );
     const uri = typeof address === "string" ? parseNbdUri(address) : address;
     if (uri.isTls === true && this.tls === null) {
       throw new BlkError(
@@ -84,8 +92,8 @@ export class NbdServer {
         "Give --tls-cert and --tls-key, or --tls-psk",
       );
     }
-    if (findExport(this.exports, uri.exportName) === undefined) {
-      const names = this.exports.map(({ name }) => JSON.stringify(name)).join(", ");
+    if (findExport(exports, uri.exportName) === undefined) {
+      const names = exports.map(({ name }) => JSON.stringify(name)).join(", ");
       throw new BlkError(
         "BLK_E_NBD_URI",
         `"${formatNbdUri(uri)}" names the export ${JSON.stringify(uri.exportName)}, which is not served`,
@@ -97,7 +105,9 @@ export class NbdServer {
     const tls: TlsSettings | null =
       isForced && this.tls !== null ? { ...this.tls, mode: "require" } : this.tls;
     const told: NbdUri = isForced ? { ...uri, isTls: true } : uri;
-    const listener = await listenOn(told, (socket) => this.onConnection(socket, tls));
+    const listener = await listenOn(told, this.limits.keepAliveMs, (socket) =>
+      this.onConnection(socket, exports, tls),
+    );
     if (this.isClosing) {
       listener.server.close();
       throw new BlkError("BLK_E_LISTEN", `the server was closed before it listened on ${formatNbdUri(uri)}`);
@@ -116,16 +126,19 @@ export class NbdServer {
    */
   async close({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     this.isClosing = true;
-    clearInterval(this.stallCheck);
     // Closing a Unix listener removes its file.
     for (const { server } of this.listeners.splice(0)) server.close();
     for (const connection of this.connections) connection.shutDown();
-    if (this.connections.size === 0) return;
+    if (this.connections.size === 0) {
+      this.peerWatch.stop();
+      return;
+    }
     const deadline = setTimeout(() => {
       for (const connection of this.connections) connection.destroy("server was shut down");
     }, deadlineMs);
     await new Promise<void>((resolve) => this.waitingForLast.push(resolve));
     clearTimeout(deadline);
+    this.peerWatch.stop();
   }
 
   /**
@@ -136,7 +149,7 @@ export class NbdServer {
   adopt(socket: ByteStream, exported: NbdExport, onClose: (hasDisconnected: boolean) => void): void {
     assert(!this.isClosing, "a closed server adopts nothing");
     const connection: Connection = new Connection({
-      ...this.connectionOptions(socket, null),
+      ...this.connectionOptions(socket, [exported], null),
       session: {
         export: exported,
         transmissionFlags: transmissionFlagsOf(exported, "simple"),
@@ -149,10 +162,11 @@ export class NbdServer {
       },
     });
     this.connections.add(connection);
+    this.count.set(this.connections.size);
   }
 
-  private onConnection(socket: Socket, tls: TlsSettings | null): void {
-    if (this.isClosing || this.connections.size >= this.limits.connections) {
+  private onConnection(socket: Socket, exports: readonly NbdExport[], tls: TlsSettings | null): void {
+    if (this.isClosing || this.count.all >= this.limits.connections) {
       // It may fail before it is gone, and nobody else listens to that.
       socket.on("error", () => undefined);
       socket.destroy();
@@ -162,17 +176,22 @@ export class NbdServer {
       return;
     }
     const connection: Connection = new Connection({
-      ...this.connectionOptions(socket, tls),
+      ...this.connectionOptions(socket, exports, tls),
       onClose: () => this.onClosed(connection),
     });
     this.connections.add(connection);
+    this.count.set(this.connections.size);
   }
 
-  private connectionOptions(socket: ByteStream, tls: TlsSettings | null): Omit<ConnectionOptions, "onClose"> {
+  private connectionOptions(
+    socket: ByteStream,
+    exports: readonly NbdExport[],
+    tls: TlsSettings | null,
+  ): Omit<ConnectionOptions, "onClose"> {
     return {
       socket,
       number: this.nextNumber++,
-      exports: this.exports,
+      exports,
       tls,
       limits: this.limits,
       pool: this.pool,
@@ -183,7 +202,7 @@ export class NbdServer {
 
   private onClosed(connection: Connection): void {
     this.connections.delete(connection);
-    this.progressSeen.delete(connection);
+    this.count.set(this.connections.size);
     if (this.connections.size === 0) for (const resolve of this.waitingForLast.splice(0)) resolve();
   }
 
@@ -194,20 +213,5 @@ export class NbdServer {
       this.notes.set(target, notes);
     }
     return notes;
-  }
-
-  /** Payload memory is short: closes who holds some and has neither sent nor read a byte since the last time. */
-  private closeStalled(): void {
-    const seen = this.progressSeen;
-    this.progressSeen = new Map();
-    if (!this.pool.isWaitedFor) return;
-    for (const connection of this.connections) {
-      if (!connection.holdsPayload) continue;
-      if (seen.get(connection) === connection.progress) {
-        connection.destroy("client stalled while others wait for memory");
-      } else {
-        this.progressSeen.set(connection, connection.progress);
-      }
-    }
   }
 }

@@ -35,7 +35,23 @@ import { checkRequest, type RequestRules } from "./request-check.js";
 import type { SlotNotes } from "./slot-notes.js";
 import { wireErrorOfStatus } from "./wire-errors.js";
 
+/** What a port can do beyond delivering segments, where the addon moves the bytes. */
+export interface PayloadReceiver {
+  /** The largest payload that is completed in the segment. */
+  readonly keptBytes: number;
+  /** The next segment begins with these bytes of the present one; `keptBytes` of them at most. */
+  keep(segment: Uint8Array, from: number, to: number): void;
+  /**
+   * The payload goes into the device's memory: these first bytes of it, and the rest as it comes. The next segment is what
+   * follows it.
+   */
+  land(segment: Uint8Array, from: number, to: number, offsetBytes: number, lengthBytes: number): void;
+  /** What comes next goes there; the next segment is what follows it. */
+  fill(bytes: Uint8Array, from: number, to: number): void;
+}
+
 export interface TransmissionPort {
+  readonly receiver: PayloadReceiver | null;
   /** Stop reading the socket; may be called again while stopped. */
   pause(): void;
   /** Go on reading; what `receive` was given has been consumed. */
@@ -81,6 +97,7 @@ export class Transmission implements RequestOwner {
   /** The segment being parsed, and how far. Kept while blocked. */
   private segment: Uint8Array = noBytes;
   private at = 0;
+  private segmentEnd = 0;
   private expect: Expect = "header";
   private blocked: Blocked = "no";
   private isRunning = false;
@@ -106,6 +123,8 @@ export class Transmission implements RequestOwner {
   /** Payload of a write cut by the end of a segment, and how much of it is there; or how much was drained. */
   private payload: PooledBuffer | null = null;
   private payloadBytes = 0;
+  /** The payload is on its way into the device's memory, or there. */
+  private isLanding = false;
   /** The answer to a request that never reaches the device. */
   private verdict: number = WireError.none;
   /** Names the completed request whose reply is being written. */
@@ -128,7 +147,7 @@ export class Transmission implements RequestOwner {
     this.outbox = options.outbox;
     this.target = target;
     this.writer = new ReplyWriter(session.replyMode);
-    this.readReply = new ReadReply(target, this.writer);
+    this.readReply = new ReadReply(target, this.writer, options.outbox);
     this.headerBytes = this.writer.isExtended ? extendedHeaderBytes : requestHeaderBytes;
     this.rules = {
       sizeBytes: target.sizeBytes,
@@ -156,11 +175,27 @@ export class Transmission implements RequestOwner {
     return this.payload !== null || !this.outbox.isEmpty;
   }
 
-  /** Takes a segment; calls `port.pause` when it could not be consumed whole. */
-  receive(segment: Uint8Array, from: number): void {
+  /** Whether requests are complete, but the client does not take their replies. */
+  get holdsSlots(): boolean {
+    return this.firstDone !== noSlot;
+  }
+
+  /** Whether a request of the client waits for a place in the device's table. */
+  get waitsForTable(): boolean {
+    return this.blocked === "table";
+  }
+
+  /**
+   * Takes a segment; calls `port.pause` when it could not be consumed whole.
+   *
+   * @param isFilled the payload the port was asked for is there, whole, and this is what follows it
+   */
+  receive(segment: Uint8Array, from: number, end: number, isFilled = false): void {
     if (this.isEnded) return;
+    if (isFilled) this.payloadBytes = this.lengthBytes;
     this.segment = segment;
     this.at = from;
+    this.segmentEnd = end;
     this.run();
   }
 
@@ -190,6 +225,9 @@ export class Transmission implements RequestOwner {
     this.payload = null;
     this.outbox.discard();
   }
+
+  /** A write without a payload is one that has landed: its bytes have moved. */
+  movePayload(): void {}
 
   onCompletion(slot: RequestSlot): void {
     const { next } = this.options.notes;
@@ -239,7 +277,7 @@ export class Transmission implements RequestOwner {
   private settle(): void {
     const { port } = this.options;
     const isBlocked = this.blocked !== "no";
-    if (!isBlocked) this.segment = noBytes;
+    if (!isBlocked) this.leaveSegment();
     if ((this.hasDisconnected || this.isShuttingDown) && this.inFlight === 0) {
       this.isEnded = true;
       port.end(this.hasDisconnected ? "client disconnected" : "server is shutting down");
@@ -248,6 +286,13 @@ export class Transmission implements RequestOwner {
       if (isBlocked) port.pause();
       else port.resume();
     }
+  }
+
+  /** What is left of it belongs to a payload that is to be completed behind it. */
+  private leaveSegment(): void {
+    const { segment, at, segmentEnd } = this;
+    this.segment = noBytes;
+    if (at < segmentEnd) this.options.port.receiver?.keep(segment, at, segmentEnd);
   }
 
   private block(cause: Blocked): void {
@@ -306,14 +351,14 @@ export class Transmission implements RequestOwner {
       this.block("share");
       return false;
     }
-    const { segment, headerBytes } = this;
-    if (this.cutHeaderBytes === 0 && segment.length - this.at >= headerBytes) {
+    const { segment, segmentEnd, headerBytes } = this;
+    if (this.cutHeaderBytes === 0 && segmentEnd - this.at >= headerBytes) {
       const at = this.at;
       this.at += headerBytes;
       this.onHeader(segment, at);
       return true;
     }
-    const taken = Math.min(headerBytes - this.cutHeaderBytes, segment.length - this.at);
+    const taken = Math.min(headerBytes - this.cutHeaderBytes, segmentEnd - this.at);
     this.cutHeader.set(segment.subarray(this.at, this.at + taken), this.cutHeaderBytes);
     this.cutHeaderBytes += taken;
     this.at += taken;
@@ -405,7 +450,7 @@ export class Transmission implements RequestOwner {
 
   /** The bytes of a refused write still come, and must go, or the stream would be out of step. */
   private drainPayload(): boolean {
-    const taken = Math.min(this.lengthBytes - this.payloadBytes, this.segment.length - this.at);
+    const taken = Math.min(this.lengthBytes - this.payloadBytes, this.segmentEnd - this.at);
     this.at += taken;
     this.payloadBytes += taken;
     if (this.payloadBytes < this.lengthBytes) return false;
@@ -416,25 +461,42 @@ export class Transmission implements RequestOwner {
   /** Brings a write to the device once its payload is complete. */
   private takePayload(): boolean {
     const lengthBytes = this.lengthBytes;
-    if (this.payload === null && this.segment.length - this.at >= lengthBytes) {
+    const { receiver } = this.options.port;
+    if (this.isLanding) {
+      if (this.payloadBytes < lengthBytes || !this.submit(null)) return false;
+      this.isLanding = false;
+      return true;
+    }
+    if (this.payload === null && this.segmentEnd - this.at >= lengthBytes) {
       const at = this.at;
       if (!this.submit(this.segment.subarray(at, at + lengthBytes))) return false;
       this.at = at + lengthBytes;
       return true;
     }
     if (this.payload === null) {
-      if (this.at === this.segment.length) return false;
+      // Small enough to be completed where it has begun.
+      if (receiver !== null && lengthBytes <= receiver.keptBytes) return false;
+      if (receiver === null && this.at === this.segmentEnd) return false;
+      if (receiver !== null && this.target.canLand?.(this.offsetBytes, lengthBytes) === true) {
+        receiver.land(this.segment, this.at, this.segmentEnd, this.offsetBytes, lengthBytes);
+        this.at = this.segmentEnd;
+        this.isLanding = true;
+        return false;
+      }
       this.payload = this.options.pool.take(lengthBytes);
       if (this.payload === null) {
         this.block("memory");
         return false;
       }
     }
-    const taken = Math.min(lengthBytes - this.payloadBytes, this.segment.length - this.at);
+    const taken = Math.min(lengthBytes - this.payloadBytes, this.segmentEnd - this.at);
     this.payload.bytes.set(this.segment.subarray(this.at, this.at + taken), this.payloadBytes);
     this.at += taken;
     this.payloadBytes += taken;
-    if (this.payloadBytes < lengthBytes) return false;
+    if (this.payloadBytes < lengthBytes) {
+      receiver?.fill(this.payload.bytes, this.payloadBytes, lengthBytes);
+      return false;
+    }
     if (!this.submit(this.payload.bytes.subarray(0, lengthBytes))) return false;
     this.options.pool.give(this.payload);
     this.payload = null;
@@ -528,7 +590,7 @@ export class Transmission implements RequestOwner {
     const isRead = requests.op[slot] === Op.read && notes.isCache[slot] === 0;
     const lengthBytes = isRead ? this.readReply.plan(slot, notes.isWhole[slot] === 1) : maximumResultBytes;
     if (!outbox.canTake(lengthBytes)) return false;
-    const out = outbox.reserve(lengthBytes);
+    const out = outbox.reserve(isRead ? this.readReply.bufferBytes : lengthBytes);
     if (out === null) {
       this.waitForMemory();
       return false;
@@ -537,8 +599,8 @@ export class Transmission implements RequestOwner {
     doneKey.cookieLow = notes.cookieLow[slot];
     doneKey.offsetHigh = notes.offsetHigh[slot];
     doneKey.offsetLow = notes.offsetLow[slot];
-    const at = outbox.position;
-    outbox.advance(isRead ? this.readReply.write(out, at, doneKey) : this.writeEnd(out, at, slot));
+    if (isRead) this.readReply.write(out, doneKey);
+    else outbox.advance(this.writeEnd(out, outbox.position, slot));
     return true;
   }
 

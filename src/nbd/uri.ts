@@ -72,7 +72,11 @@ export function parseNbdUri(text: string): NbdUri {
       return { ...parseUnix(text, authority, parseQuery(text, query), exportName), isTls: true };
     case "nbd+vsock":
     case "nbds+vsock":
-      throw fault(text, "asks for vsock, which is not supported", examples);
+      throw fault(
+        text,
+        "asks for vsock, which is not supported",
+        "Listen on a Unix socket and bridge it: socat VSOCK-LISTEN:10809,fork UNIX-CONNECT:/path",
+      );
     default:
       throw fault(text, `has the scheme "${scheme}", which is none of NBD's`, examples);
   }

@@ -24,6 +24,9 @@ const errorOfStatus: Record<StatusName, number> = {
   perm: WireError.EPERM,
   inval: WireError.EINVAL,
   shutdown: WireError.ESHUTDOWN,
+  // Of zoned devices, which NBD cannot serve; a fault may inject them into any.
+  openzones: WireError.EIO,
+  activezones: WireError.EIO,
 };
 
 /** NBD error number by `Status`. */

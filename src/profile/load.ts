@@ -9,6 +9,7 @@ import { BlkError } from "../base/errors.js";
 import { quote } from "../base/schema.js";
 import { closest } from "../base/suggest.js";
 import { formatSize, parseSize } from "../base/units.js";
+import type { ZoneLayout } from "../base/zone.js";
 import {
   type ModelName,
   type ModelSpec,
@@ -22,6 +23,7 @@ import { type Data, displayPath, isData, type Layer, positionOf, readLayer } fro
 import { commonSchema, isCommonKey, isModelKey } from "./schema.js";
 import { descend, isFilePath, type Place } from "./schema-walk.js";
 import { applySetting, merge, parseSettings, type Setting } from "./settings.js";
+import { resolveZones } from "./zoned.js";
 
 /** A device as its profile describes it. Plain data: it may cross to another thread. */
 export type Profile = ProfileProperties & ModelSpec;
@@ -34,6 +36,8 @@ export interface ProfileProperties {
   physicalBlockBytes: number;
   isRotational: boolean;
   hasVolatileCache: boolean;
+  /** Of a host-managed zoned device; null for all others. */
+  zones: ZoneLayout | null;
   /** How it fails slow; empty for a healthy device. */
   slow: SlowEntry[];
   /** Absolute path of the profile's own file. */
@@ -189,10 +193,13 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     throw invalidProfile([...(common.error?.issues ?? []), ...(parameters.error?.issues ?? [])], origin);
   }
 
-  const { name, description, size, blockSize, rotational, writeCache, slow } = common.data;
+  const { name, description, size, blockSize, rotational, writeCache, zoned, slow } = common.data;
   const source = layers[0].path;
   const ownName = name ?? basename(source, extname(source));
   checkSize(size, blockSize.logical);
+  const zones =
+    zoned === undefined ? null : resolveZones(zoned, { sizeBytes: size, blockBytes: blockSize.logical });
+  if (zones !== null && zones.issues.length > 0) throw invalidProfile(zones.issues, origin);
   return {
     name: ownName,
     description,
@@ -201,6 +208,7 @@ function check(data: Data, layers: readonly Layer[], settings: readonly Setting[
     physicalBlockBytes: blockSize.physical ?? blockSize.logical,
     isRotational: rotational ?? rotationalModels.has(model),
     hasVolatileCache: writeCache,
+    zones: zones?.layout ?? null,
     slow,
     source,
     document: { name: ownName, ...data },

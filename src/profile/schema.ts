@@ -7,6 +7,7 @@ import { byteSize, quote, withShorthand } from "../base/schema.js";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
 import { slowSchema } from "../model/slow/schema.js";
 import { keysOf } from "./schema-walk.js";
+import { zonedSchema } from "./zoned.js";
 
 /**
  * Linux addresses blocks in sectors of 512 bytes; 64K is the largest minimum block NBD may advertise (proto.md, "Block
@@ -56,6 +57,9 @@ export const commonSchema = z.strictObject({
     .boolean()
     .describe("Whether writes are acknowledged before they are durable, so that flush and FUA matter")
     .default(false),
+  zoned: zonedSchema
+    .describe("Divides the device into zones that the host must write in order: SMR, ZNS")
+    .optional(),
   slow: slowSchema
     .describe("A device that fails slow: the name of a preset, or a list of presets and of what is slow when")
     .default([]),

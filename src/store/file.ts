@@ -30,7 +30,7 @@ import { BlkError, isSystemError } from "../base/errors.js";
 import { loadNative } from "../base/native.js";
 import { Status } from "../base/status.js";
 import { formatSize } from "../base/units.js";
-import type { Extent, Store } from "./store.js";
+import type { Extent, NativeBytes, Store } from "./store.js";
 
 export interface FileStoreOptions {
   path: string;
@@ -246,6 +246,10 @@ export class FileStore implements Store {
       );
     }
     this.sizeBytes = sizeBytes;
+  }
+
+  get nativeBytes(): NativeBytes {
+    return { fd: this.fd };
   }
 
   allocatedBytes(): number {

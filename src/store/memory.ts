@@ -10,7 +10,7 @@ import { BlkError } from "../base/errors.js";
 import { loadNative, type NativeSparseMemory } from "../base/native.js";
 import { Status } from "../base/status.js";
 import { formatSize } from "../base/units.js";
-import type { Extent, Store } from "./store.js";
+import type { Extent, NativeBytes, Store } from "./store.js";
 
 export interface MemoryStoreOptions {
   sizeBytes: number;
@@ -30,6 +30,11 @@ export class MemoryStore implements Store {
     this.sizeBytes = sizeBytes;
     this.limitBytes = limitBytes;
     this.memory = mapMemory(sizeBytes);
+  }
+
+  /** Writes that land at the same time may together pass the limit, by what was under way when it was reached. */
+  canLand(offsetBytes: number, lengthBytes: number): boolean {
+    return this.hasRoomFor(offsetBytes, lengthBytes);
   }
 
   read(offsetBytes: number, target: Uint8Array): Status {
@@ -66,6 +71,10 @@ export class MemoryStore implements Store {
     const errno = this.memory.grow(sizeBytes);
     if (errno !== 0) throw outOfAddressSpace(sizeBytes, new Error(getSystemErrorName(-errno)));
     this.sizeBytes = sizeBytes;
+  }
+
+  get nativeBytes(): NativeBytes {
+    return { memory: this.memory, limitBytes: this.limitBytes };
   }
 
   allocatedBytes(): number {

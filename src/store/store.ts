@@ -6,12 +6,19 @@
  * Methods return a `Status`, never throw for what the world does: a full file system is `nospc`, a failing disk `io`.
  */
 import type { Extent } from "../base/extent.js";
+import type { NativeSparseMemory } from "../base/native.js";
 import type { Status } from "../base/status.js";
 
 export type { Extent } from "../base/extent.js";
 
+/** What a store is made of, for native threads to read and write beside it. */
+export type NativeBytes = { memory: NativeSparseMemory; limitBytes: number } | { fd: number };
+
 export interface Store {
   readonly sizeBytes: number;
+
+  /** Whether a write to this range may be put straight into `nativeBytes`, bit by bit. */
+  canLand?(offsetBytes: number, lengthBytes: number): boolean;
 
   /** Fills `target` with the bytes at `offsetBytes`; what was never written reads as zero. */
   read(offsetBytes: number, target: Uint8Array): Status;
@@ -43,6 +50,9 @@ export interface Store {
 
   /** Bytes actually held: what a sparse device costs. */
   allocatedBytes(): number;
+
+  /** The bytes, for threads that move them by themselves (ublk). Memory, or a descriptor that stays the store's. */
+  readonly nativeBytes: NativeBytes;
 
   /** Releases everything. The store must not be used afterwards. */
   close(): void;

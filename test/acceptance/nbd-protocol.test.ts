@@ -151,11 +151,37 @@ describeWith(["nbdsh"], "nbdsh", () => {
   });
 
   test("is refused a fast zeroing where it is not fast, at once and with the data left alone", async () => {
-    const server = await serve(["fixed", "--set", "latency=20s", "--set", "latency.read=0", "--size", "16M"]);
-    const call = "h.zero(4096, 0, nbd.CMD_FLAG_FAST_ZERO)";
-    const script = `try:\n  ${call}\nexcept nbd.Error as e:\n  print(errno.errorcode[e.errnum])`;
-    // The device takes 20 s for what it does: only a refusal comes before the client's own limit.
-    expect((await nbdsh(connect(server.uri), script)).trim()).toMatch(/^(ENOTSUP|EOPNOTSUPP)$/);
+    const slow = ["--set", "latency=20s", "--set", "latency.read=0", "--set", "latency.write=0"];
+    const server = await serve(["fixed", ...slow, "--size", "16M"]);
+    const zero = (flags: string) =>
+      `try:\n  h.zero(4096, 0, ${flags})\n  print('zeroed')\nexcept nbd.Error as e:\n  print(errno.errorcode[e.errnum])`;
+    const output = await nbdsh(
+      connect(server.uri),
+      "h.pwrite(b'kept' * 1024, 0)",
+      // One that takes its 20 s is under way: the refusals do not wait behind it.
+      "h.aio_zero(4096, 8192)",
+      zero("nbd.CMD_FLAG_FAST_ZERO"),
+      zero("nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_NO_HOLE"),
+      "print(h.aio_in_flight(), h.pread(4, 4092))",
+      // Not to be waited for at the end.
+      "import os, sys; sys.stdout.flush(); os._exit(0)",
+    );
+    const [first, second, rest] = output.trim().split("\n");
+    for (const error of [first, second]) expect(error).toMatch(/^(ENOTSUP|EOPNOTSUPP)$/);
+    expect(rest).toBe("1 bytearray(b'kept')");
+  });
+
+  test("zeroes fast where that is fast, and frees the blocks", async () => {
+    const server = await serve(["instant", "--size", "16M"]);
+    const output = await nbdsh(
+      'h.add_meta_context("base:allocation")',
+      connect(server.uri),
+      "h.pwrite(b'x' * 131072, 0)",
+      "h.zero(65536, 0, nbd.CMD_FLAG_FAST_ZERO)",
+      "print(h.pread(131072, 0) == b'\\0' * 65536 + b'x' * 65536)",
+      "h.block_status(131072, 0, lambda m, o, e, err: print(e))",
+    );
+    expect(output.trim().split("\n")).toEqual(["True", "[65536, 3, 65536, 0]"]);
   });
 
   test("must keep to the blocks of a strict 4Kn device", async () => {

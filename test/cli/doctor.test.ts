@@ -15,6 +15,8 @@ const good: MachineFacts = {
   addonError: null,
   nbd: "present",
   ublk: "loadable",
+  ublkFeatures: null,
+  mayLockMemory: true,
   hasDeviceFileSystem: true,
   hasUdev: true,
   overcommit: 0,
@@ -73,8 +75,17 @@ test("a module that attach may load itself is no lack", () => {
   expect(remedies("attach", { nbd: "loadable" })).toEqual([]);
 });
 
-test("this machine can be looked at, and every lack has its remedy", () => {
-  for (const check of checkMachine(gatherFacts())) {
+test("this machine can be looked at, and every lack has its remedy", async () => {
+  for (const check of checkMachine(await gatherFacts())) {
     expect(check.remedy === null, `${check.use} ${check.name}`).toBe(check.state === "ok");
   }
+});
+
+test("a driver says what newer ones have, and that is nothing to mend", () => {
+  const [features] = checkMachine({ ...good, ublkFeatures: ["userCopy", "updateSize", "quiesce"] }).filter(
+    ({ name }) => name === "driver features",
+  );
+  expect(features).toMatchObject({ use: "ublk", state: "ok", remedy: null });
+  expect(features.found).toContain("no partition scan (7.0)");
+  expect(features.found).not.toContain("resize");
 });

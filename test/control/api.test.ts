@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { operations } from "../../src/base/request.js";
 import { createApi } from "../../src/control/api.js";
 import { type FakeDevice, fakeDevice, healthLog } from "./support.js";
 
@@ -36,7 +37,7 @@ describe("reading", () => {
       }),
       expect.objectContaining({
         name: "delay",
-        ops: ["read", "write", "flush", "trim", "zeroes"],
+        ops: [...operations],
         options: expect.objectContaining({
           properties: expect.objectContaining({ median: expect.anything() }),
         }),
@@ -115,7 +116,7 @@ describe("faults", () => {
     expect(status).toBe(201);
     expect(json.fault).toMatchObject({
       name: "error-1",
-      hostView: { "nbd-kernel": "EIO", "nbd-user": "ENOSPC" },
+      hostView: { "nbd-kernel": "EIO", "nbd-user": "ENOSPC", ublk: "ENOSPC" },
     });
     expect((await ask("GET", `${faults}/error-1`)).json).toEqual(json);
     expect((await ask("GET", faults)).json).toEqual({ schemaVersion: 1, faults: [json.fault] });

@@ -27,13 +27,16 @@ export function fakeDevice(name = "disk", health: HealthLog | null = null): Fake
   let sizeBytes = 2 ** 40;
   const describe = async () => ({
     name,
+    state: "serving" as const,
     profile: "fixed",
     description: "a device for tests",
     sizeBytes,
     seed: 42,
     isReadOnly: false,
     timing: "sleep" as const,
+    timingReason: "asked for",
     uris: [],
+    floorNs: null,
   });
   const control: DeviceControl = {
     name,
@@ -46,6 +49,7 @@ export function fakeDevice(name = "disk", health: HealthLog | null = null): Fake
       schemaVersion,
       device: name,
       seed: 42,
+      floorNs: null,
       uptimeNs: 5e9,
       inFlight: 2,
       held: 1,

@@ -136,7 +136,7 @@ describe("reports", () => {
       affectedBytes: 1024 + 2048,
       first: { timeNs: 200, op: "write", offsetBytes: 16384, lengthBytes: 1024, queue: 2 },
       last: { timeNs: 400, op: "write", offsetBytes: 32768, lengthBytes: 2048, queue: 4 },
-      hostView: { "nbd-kernel": "EIO", "nbd-user": "EIO" },
+      hostView: { "nbd-kernel": "EIO", "nbd-user": "EIO", ublk: "EIO" },
     });
   });
 

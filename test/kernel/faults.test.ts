@@ -20,6 +20,22 @@ describeWith(["qemu-system-x86_64", "nbd-client"], "faults behind a real kernel"
     expect(stdout).toMatch(/"hits": ?1/);
   });
 
+  test("every error on the wire is EIO to programs, as the kernel's NBD client knows no other", async () => {
+    // One status for each error the protocol can tell of a device: EIO, ENOSPC, EPERM, EINVAL, ENOMEM.
+    const statuses = ["io", "nospc", "perm", "inval", "resource"];
+    const { stdout } = await inGuest(
+      `for status in ${statuses.join(" ")}; do
+        blkforge fault add error --ops write --nth 1 --name $status status=$status >/dev/null
+        dd if=/dev/zero of=$DEV bs=4k count=1 oflag=direct 2>&1 | grep -o 'Input/output error' | sed "s/^/$status: /"
+      done
+      dd if=/dev/zero of=$DEV bs=4k count=1 oflag=direct 2>/dev/null && echo passed
+      blkforge stats --json | tr -d ' \n'`,
+      { device, time: "virtual", cpus: 1 },
+    );
+    for (const status of statuses) expect(stdout).toContain(`${status}: Input/output error`);
+    expect(stdout).toContain("passed");
+  });
+
   test("a hang holds a read until it is released, while others pass", async () => {
     const { stdout } = await inGuest(
       `blkforge fault add hang --name stuck --ops read --range 64M+4K

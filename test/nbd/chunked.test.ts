@@ -329,7 +329,7 @@ describe.each([false, true])("with extended headers: %s,", (isExtended) => {
   it("BLOCK_STATUS speaks in whole blocks where the export enforces them", async () => {
     const { prober, target } = await open(
       { minimumBlockBytes: 4096, isEnforced: true },
-      { isExtended, contexts: ["base:allocation", "x-blkforge:fault"] },
+      { isExtended, contexts: ["base:allocation", "x-blkforge:fault"], infos: [3] },
     );
     const runs = fc.array(fc.tuple(fc.integer({ min: 1, max: 9000 }), fc.integer({ min: 1, max: 9000 })), {
       maxLength: 30,

@@ -10,6 +10,7 @@ const info = 3;
 const errUnsup = 0x80000001;
 const errInvalid = 0x80000003;
 const errUnknown = 0x80000006;
+const errBlockSizeRequired = 0x80000008;
 
 async function serveOne(options: ConstructorParameters<typeof MemoryTarget>[0] = {}, limits = {}) {
   const target = new MemoryTarget(options);
@@ -174,6 +175,33 @@ describe("the handshake", () => {
       const prober = await Prober.greet(path, 3);
       prober.send(option(6, infoRequest("disk")));
       expect((await prober.readOptionReply()).data.readUInt16BE(10)).toBe(flags);
+    });
+
+    it("demands that clients ask for block sizes where those are enforced, and tells them at once", async () => {
+      const target = new MemoryTarget({ minimumBlockBytes: 4096 });
+      const { path } = await serve({ exports: [{ name: "4kn", target, isBlockSizeEnforced: true }] });
+      const sizes = Buffer.concat([u16(3), u32(4096), u32(4096), u32(32 * 1024 * 1024)]);
+      const prober = await Prober.greet(path, 3);
+      for (const type of [6, 7]) {
+        prober.send(option(type, infoRequest("4kn", [1])));
+        expect(await prober.readOptionReply()).toEqual({ option: type, type: info, data: sizes });
+        expect((await prober.readOptionReply()).type).toBe(errBlockSizeRequired);
+      }
+      // Who has asked once knows, under whichever of its names the export was meant.
+      prober.send(option(6, infoRequest("", [3])));
+      while ((await prober.readOptionReply()).type !== ack);
+      prober.send(option(7, infoRequest("4kn")));
+      expect((await prober.readOptionReply()).type).toBe(info);
+      expect((await prober.readOptionReply()).type).toBe(ack);
+      expect(await prober.ask({ type: cmd.read, length: 4096 })).toBe(0);
+      const old = await Prober.greet(path, 3);
+      old.send(option(1, Buffer.from("4kn")));
+      expect(await old.readEnd()).toHaveLength(0);
+    });
+
+    it("demands no such thing of clients of 512-byte blocks that are not enforced", async () => {
+      const { path } = await serveOne({ minimumBlockBytes: 512 });
+      expect(await (await Prober.open(path, "disk")).ask({ type: cmd.read, offset: 1, length: 3 })).toBe(0);
     });
 
     it("takes requests that came in the same segment as GO", async () => {

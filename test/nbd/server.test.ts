@@ -1,11 +1,12 @@
 import { closeSync, existsSync, openSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { loadNative } from "../../src/base/native.js";
 import { NbdServer } from "../../src/nbd/server.js";
 import { MemoryTarget } from "./support/memory-target.js";
 import { eventually, Prober } from "./support/prober.js";
 import { serve, temporaryDirectory } from "./support/serving.js";
-import { cmd, errno } from "./support/wire.js";
+import { cmd, errno, infoRequest, metaQuery, option } from "./support/wire.js";
 
 function newServer(target = new MemoryTarget()): NbdServer {
   const server = new NbdServer({ exports: [{ name: "disk", target }] });
@@ -73,6 +74,16 @@ describe("listening", () => {
     const fd = openSync("/dev/null", "r");
     onTestFinished(() => closeSync(fd));
     await expect(newServer().listen(`fd:${fd}/disk`)).rejects.toMatchObject({ code: "BLK_E_LISTEN" });
+  });
+
+  it("on a connection somebody else has accepted says that it wants listening sockets", async () => {
+    const ends = new Int32Array(2);
+    expect(loadNative().socketPair?.(ends)).toBe(0);
+    onTestFinished(() => closeSync(ends[1]));
+    await expect(newServer().listen(`fd:${ends[0]}/disk`)).rejects.toMatchObject({
+      code: "BLK_E_LISTEN",
+      hint: expect.stringContaining("inetd"),
+    });
   });
 
   it("refuses a URI with an export that is not served", async () => {
@@ -149,6 +160,26 @@ describe("closing the server", () => {
     await closed;
     expect(server.connectionCount).toBe(0);
     expect(target.requests.inFlight).toBe(0);
+  });
+
+  it("refuses every option but ABORT with ERR_SHUTDOWN, and closes on EXPORT_NAME, which has no reply", async () => {
+    const target = new MemoryTarget({ mode: "manual" });
+    const { path, server } = await serve({ exports: [{ name: "", target }] });
+    const [talking, old] = [await Prober.greet(path, 3), await Prober.greet(path, 3)];
+    talking.send(option(3));
+    while ((await talking.readOptionReply()).type !== 1);
+    const closed = server.close({ deadlineMs: 10_000 });
+    for (const type of [3, 5, 6, 7, 8, 9, 10, 11, 99]) {
+      talking.send(option(type, type === 10 ? metaQuery("", []) : infoRequest("")));
+      expect(await talking.readOptionReply()).toMatchObject({ option: type, type: 0x80000007 });
+    }
+    talking.send(option(2));
+    expect((await talking.readOptionReply()).type).toBe(1);
+    expect(await talking.readEnd()).toHaveLength(0);
+    old.send(option(1));
+    expect(await old.readEnd()).toHaveLength(0);
+    for (const prober of [talking, old]) prober.close();
+    await closed;
   });
 
   it("cuts off what hangs when the deadline has passed", async () => {

@@ -16,7 +16,7 @@ async function openOne(
     exports: [{ name: "", target, isBlockSizeEnforced: more.isEnforced ?? false }],
     limits: more.limits ?? {},
   });
-  return { target, path, server, prober: await Prober.open(path) };
+  return { target, path, server, prober: await Prober.open(path, "", more.isEnforced ? [3] : []) };
 }
 
 describe("a request", () => {
@@ -55,6 +55,7 @@ describe("a request", () => {
     ["READ whose end wraps around", { type: cmd.read, offset: maximum, length: 512 }, errno.EINVAL],
     ["READ at 2^53 + 1", { type: cmd.read, offset: 2n ** 53n + 1n, length: 1 }, errno.EINVAL],
     ["READ of 33 MiB", { type: cmd.read, length: 33 * MiB }, errno.EINVAL],
+    ["READ of 65 MiB", { type: cmd.read, length: 65 * MiB }, errno.EINVAL],
     ["READ of 4 GiB", { type: cmd.read, length: 0xffffffff }, errno.EINVAL],
     ["WRITE past the end", { type: cmd.write, offset: size - 1, payload: Buffer.alloc(2) }, errno.ENOSPC],
     ["WRITE far past the end", { type: cmd.write, offset: maximum, payload: Buffer.alloc(2) }, errno.ENOSPC],
@@ -103,6 +104,29 @@ describe("a request", () => {
   it("TRIM is invalid where it is not advertised", async () => {
     const { prober } = await openOne({ canTrim: false });
     expect(await prober.ask({ type: cmd.trim, length: 512 })).toBe(errno.EINVAL);
+  });
+
+  it("FAST_ZERO that would not be fast is refused at once, the data untouched, while the device is busy", async () => {
+    const { prober, target } = await openOne({ mode: "manual" });
+    target.bytes.fill(7);
+    prober.request({ type: cmd.flush, cookie: 1n });
+    await eventually(() => target.pending.length === 1);
+    expect(await prober.ask({ type: cmd.zeroes, flags: 16, length: 4096 })).toBe(errno.ENOTSUP);
+    expect(target.seen).toHaveLength(1);
+    expect(target.bytes.every((byte) => byte === 7)).toBe(true);
+    target.completeAll();
+    expect((await prober.readReply()).cookie).toBe(1n);
+  });
+
+  it("FAST_ZERO zeroes where that is fast, unless the blocks shall stay allocated", async () => {
+    const { prober, target } = await openOne({ canZeroFast: true });
+    target.bytes.fill(7);
+    expect(await prober.ask({ type: cmd.zeroes, flags: 16 | 1, length: 4096 })).toBe(0);
+    expect(await prober.ask({ type: cmd.zeroes, flags: 16 | 2, offset: 4096, length: 4096 })).toBe(
+      errno.ENOTSUP,
+    );
+    expect(target.bytes.subarray(0, 4096).every((byte) => byte === 0)).toBe(true);
+    expect(target.bytes.subarray(4096).every((byte) => byte === 7)).toBe(true);
   });
 
   it("may be unaligned, unless the export enforces its block size", async () => {
@@ -245,6 +269,22 @@ describe("the end of a connection", () => {
     target.completeAll();
     expect((await other.readReply(13)).payload.toString()).toBe("still written");
     expect(target.requests.inFlight).toBe(0);
+  });
+
+  it("leaves no reply to whoever connects next", async () => {
+    const { prober, path, target, server } = await openOne({ mode: "manual" });
+    for (const cookie of [1n, 2n]) prober.request({ type: cmd.read, cookie, length: 4096 });
+    await eventually(() => target.pending.length === 2);
+    prober.close();
+    await eventually(() => server.connectionCount === 0);
+    const next = await Prober.open(path);
+    next.request({ type: cmd.flush, cookie: 1n });
+    await eventually(() => target.pending.length === 3);
+    target.completeAll();
+    expect(await next.readReply()).toMatchObject({ error: 0, cookie: 1n });
+    target.mode = "auto";
+    expect(await next.ask({ type: cmd.flush })).toBe(0);
+    expect(next.unreadBytes).toBe(0);
   });
 
   it("in the midst of a write gives back what the write held", async () => {

@@ -3,14 +3,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BlkError } from "../../src/base/errors.js";
+import { Op, operations } from "../../src/base/request.js";
 import { modelNames } from "../../src/model/schemas.js";
 import { loadProfile, type Profile, profileNames } from "../../src/profile/load.js";
 
-/** As messages list them: "instant", "fixed" or "hdd". */
+/** As messages name them: "a", "b" or "c". */
 const knownModels = modelNames
-  .map((name) => `"${name}"`)
+  .map((name) => JSON.stringify(name))
   .join(", ")
-  .replace(/, ("[a-z]+")$/, " or $1");
+  .replace(/, ([^,]*)$/, " or $1");
 
 let folder: string;
 
@@ -27,9 +28,10 @@ function file(name: string, text: string): string {
   return path;
 }
 
+/** Of the operations every device has. */
 function latencies(profile: Profile): number[] {
   if (profile.model !== "fixed") throw new Error(`${profile.name} is not of model fixed`);
-  return profile.parameters.latency;
+  return profile.parameters.latency.slice(0, Op.append);
 }
 
 /** The error `load` ends in, as a person sees it, the test's folder cut off. */
@@ -68,7 +70,8 @@ describe("a profile", () => {
       physicalBlockBytes: 4096,
       isRotational: false,
       hasVolatileCache: false,
-      parameters: { latency: [1e6, 1e6, 1e6, 1e6, 1e6] },
+      parameters: { latency: operations.map(() => 1e6) },
+      zones: null,
     });
   });
 

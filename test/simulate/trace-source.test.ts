@@ -72,7 +72,7 @@ describe("a trace as a source", () => {
     const text = "R Hit 0 8 5000.0 2000.0\nW Hit 8 8 7000.0 0.0\nR Hit 16 8 100.0 9.0\n";
     const { seen, source } = replay(text, { loop: "closed" });
     expect(seen.map(({ arrivalNs }) => arrivalNs / ms)).toEqual([0, 3, 4]);
-    expect(source.measured.map(({ count }) => count)).toEqual([2, 1, 0, 0, 0]);
+    expect(source.measured.slice(0, 2).map(({ count }) => count)).toEqual([2, 1]);
     expect(source.measured[0].summary().meanNs).toBe(2.55 * ms);
   });
 

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { onTestFinished } from "vitest";
+import type { DeviceDescription } from "../../src/device/spec.js";
 
 export const blkforgeBin = resolve(import.meta.dirname, "../../bin/blkforge.js");
 
@@ -51,6 +52,7 @@ export function blkforge(args: string[], env: NodeJS.ProcessEnv = {}): Promise<C
 export interface RunningServer {
   uri: string;
   uris: string[];
+  devices: DeviceDescription[];
   socketPath: string;
   process: ChildProcess;
   stderr: () => string;
@@ -89,10 +91,11 @@ export async function serve(args: string[], { isListening = true } = {}): Promis
     });
     exited.then(([status]) => reject(new Error(`serve ${args.join(" ")} exited ${status}: ${stderr}`)));
   });
-  const { uris } = JSON.parse(firstLine) as { uris: string[] };
+  const { devices } = JSON.parse(firstLine) as { devices: DeviceDescription[] };
   return {
     uri,
-    uris,
+    uris: devices.flatMap(({ uris }) => uris),
+    devices,
     socketPath,
     process: child,
     stderr: () => stderr,

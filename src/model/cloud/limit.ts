@@ -8,18 +8,14 @@
  *
  * Requests are let through in order of arrival, so when each may start is known as it arrives.
  */
-import type { RequestTable } from "../../base/request.js";
+import { operations, type RequestTable } from "../../base/request.js";
 import { figureFor, type LimitParameters } from "./schema.js";
 
 export class Limit {
   readonly name: string;
-  /** Requests that had to wait for this limit, and how long in all. */
-  waited = 0;
-  waitedNs = 0;
-
   private readonly parameters: LimitParameters;
   /** By operation code. */
-  private readonly isLimited = new Uint8Array(8);
+  private readonly isLimited = new Uint8Array(operations.length);
   private readonly unitBytes: number;
   private readonly isMerging: boolean;
 
@@ -38,6 +34,10 @@ export class Limit {
   private lastOp = -1;
   private lastEndBytes = -1;
   private unitUsedBytes = 0;
+
+  /** Requests that had to wait for this limit, and how long in all. */
+  private waited = 0;
+  private waitedNs = 0;
 
   constructor(parameters: LimitParameters, sizeBytes: number) {
     this.parameters = parameters;
@@ -96,15 +96,17 @@ export class Limit {
     return missing <= 0 ? pacedNs : Math.max(pacedNs, this.lastNs + (missing / this.baseRate) * 1e9);
   }
 
-  /** A request that arrived at `arrivalNs` starts at `startNs`, which is not before it is ready; `ownNs` is what this limit asked for. */
-  take(cost: number, startNs: number, ownNs: number, arrivalNs: number): void {
+  /** A request starts at `startNs`, which is not before it is ready. */
+  take(cost: number, startNs: number): void {
     this.credits = this.creditsAt(startNs) - cost;
     this.lastNs = startNs;
     if (cost > 0) this.nextNs = Math.max(this.nextNs, startNs) + (cost / this.topRate) * 1e9;
-    if (ownNs > arrivalNs) {
-      this.waited++;
-      this.waitedNs += ownNs - arrivalNs;
-    }
+  }
+
+  /** It was this limit, of all that apply, that made a request wait. */
+  countWait(waitedNs: number): void {
+    this.waited++;
+    this.waitedNs += waitedNs;
   }
 
   creditsAt(nowNs: number): number {

@@ -39,9 +39,8 @@ export class CloudModel implements Model {
   private readonly samplers: readonly Sampler[];
   private readonly nsPerByte: number;
   private readonly limits: readonly Limit[];
-  /** Of the request that is arriving, by limit: its cost, and when the limit lets it start. */
+  /** What the request that is arriving costs, by limit. */
   private readonly costs: Float64Array;
-  private readonly readyNs: Float64Array;
   /** Requests in flight by due time. One place per request: it cannot overflow. */
   private readonly due: EventHeap;
   /** The latest moment the model was told of. */
@@ -54,25 +53,28 @@ export class CloudModel implements Model {
     this.nsPerByte = parameters.transfer === undefined ? 0 : 1e9 / parameters.transfer;
     this.limits = parameters.limits.map((limit) => new Limit(limit, sizeBytes));
     this.costs = new Float64Array(this.limits.length);
-    this.readyNs = new Float64Array(this.limits.length);
     this.breakdown = new Breakdown(requests.capacity);
     this.due = new EventHeap(requests.capacity);
   }
 
   arrive(slot: RequestSlot, nowNs: number): void {
-    const { requests, limits, costs, readyNs, breakdown } = this;
+    const { requests, limits, costs, breakdown } = this;
     this.nowNs = nowNs;
     const op = requests.op[slot];
     let startNs = nowNs;
+    let binding = -1;
     for (let i = 0; i < limits.length; i++) {
       if (!limits[i].applies(op)) continue;
       costs[i] = limits[i].costOf(requests, slot);
-      readyNs[i] = limits[i].readyNs(costs[i], nowNs);
-      if (readyNs[i] > startNs) startNs = readyNs[i];
+      const readyNs = limits[i].readyNs(costs[i], nowNs);
+      if (readyNs <= startNs) continue;
+      startNs = readyNs;
+      binding = i;
     }
     for (let i = 0; i < limits.length; i++) {
-      if (limits[i].applies(op)) limits[i].take(costs[i], startNs, readyNs[i], nowNs);
+      if (limits[i].applies(op)) limits[i].take(costs[i], startNs);
     }
+    if (binding >= 0) limits[binding].countWait(startNs - nowNs);
     const hasData = op === Op.read || op === Op.write;
     breakdown.reset(slot);
     breakdown.queueNs[slot] = startNs - nowNs;

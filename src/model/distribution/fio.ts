@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 
 /** Directions fio tells apart, under its own names. */
-export const fioOperations = ["read", "write", "trim"] as const;
+export const fioOperations = ["read", "write", "trim", "sync"] as const;
 
 export type FioOperation = (typeof fioOperations)[number];
 

@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { type Operation, operations } from "../../base/request.js";
 import { duration, filePaths, quote, withShorthand } from "../../base/schema.js";
-import { type FioOperation, readFioLatencies } from "./fio.js";
+import { type FioOperation, fioOperations, readFioLatencies } from "./fio.js";
 
 /** Samples are cut here; no block layer waits longer. */
 export const longestNs = 3600e9;
@@ -157,10 +157,7 @@ const fio = z.strictObject({
     .literal("fio")
     .describe("What a real device took: the histogram of a fio run (json+), or its percentiles"),
   file,
-  operation: z
-    .enum(["read", "write", "trim"])
-    .describe("Take this operation's for the one it stands for")
-    .optional(),
+  operation: z.enum(fioOperations).describe("Take this operation's for the one it stands for").optional(),
 });
 
 const distribution = z.union([
@@ -177,6 +174,24 @@ const perOperation = z.strictObject({
   zeroes: distribution.describe("Of write-zeroes; as writes by default").optional(),
 });
 
+type PerOperationKey = keyof z.output<typeof perOperation>;
+
+/** Whose distribution an operation takes: the first that is given. */
+const standIns: Record<Operation, readonly PerOperationKey[]> = {
+  read: ["read", "all"],
+  write: ["write", "all"],
+  flush: ["flush", "all"],
+  trim: ["trim", "all"],
+  zeroes: ["zeroes", "write", "all"],
+  append: ["write", "all"],
+  zoneOpen: ["all"],
+  zoneClose: ["all"],
+  zoneFinish: ["all"],
+  zoneReset: ["trim", "all"],
+  zoneResetAll: ["trim", "all"],
+  zoneReport: ["all"],
+};
+
 /** Becomes one distribution per operation, in the order of `operations`. */
 export const latencySchema = withShorthand({
   key: "all",
@@ -186,21 +201,20 @@ export const latencySchema = withShorthand({
 })
   .transform((given, context): LatencyDistribution[] =>
     operations.map((operation) => {
-      const own = given[operation] ?? (operation === "zeroes" ? given.write : undefined);
-      const key = given[operation] !== undefined ? operation : own !== undefined ? "write" : "all";
-      return resolveFio(own ?? given.all ?? { kind: "constant", timeNs: 0 }, operation, key, context);
+      const key = standIns[operation].find((candidate) => given[candidate] !== undefined);
+      return key === undefined
+        ? { kind: "constant", timeNs: 0 }
+        : resolveFio(given[key]!, operation, key, context);
     }),
   )
   .describe("Latency: one duration for all operations, or a distribution each");
 
-/** Operations fio does not measure take those of writes; a flush of a run that has none costs nothing beyond that. */
-const fioOperationOf: Record<Operation, FioOperation> = {
-  read: "read",
-  write: "write",
-  flush: "write",
-  trim: "trim",
-  zeroes: "write",
-};
+/** fio's own names; it measures no write-zeroes, and only what else it measures can be taken from a run. */
+function fioOperationOf(operation: Operation): FioOperation {
+  if (operation === "flush") return "sync";
+  if (operation === "zeroes" || operation === "append") return "write";
+  return operation === "read" || operation === "write" ? operation : "trim";
+}
 
 function resolveFio(
   written: WrittenDistribution,
@@ -210,7 +224,7 @@ function resolveFio(
 ): LatencyDistribution {
   if (written.kind !== "fio") return written;
   try {
-    const wanted = written.operation ?? fioOperationOf[operation];
+    const wanted = written.operation ?? fioOperationOf(operation);
     const found = readFioLatencies(written.file, wanted);
     if (found !== null) return { kind: "table", ...found.points, isGeometric: !found.isComplete };
     // A run of reads alone says nothing of the others; only where it was asked for is that a mistake.

@@ -8,7 +8,7 @@
  *
  * Beyond what DiskSim 4 models it has drive-managed shingling, two actuators, power states and a large write cache;
  * it leaves out buses with several devices and the host's own queue. A FLUSH on SATA is a barrier: commands before it
- * finish first, commands after it wait. TRIM costs only its overhead; write-zeroes is a write without data transfer.
+ * finish first, commands after it wait. TRIM and zone management cost only their overhead; write-zeroes is a write without data transfer.
  */
 import { assert } from "../../base/assert.js";
 import { Random } from "../../base/random.js";
@@ -263,7 +263,7 @@ export class HddModel implements Model {
   private overheadOf(slot: RequestSlot): number {
     const { overhead } = this.parameters;
     const op = this.requests.op[slot];
-    if (op === Op.flush || op === Op.trim) return overhead.other;
+    if (op === Op.flush || op === Op.trim || op >= Op.zoneOpen) return overhead.other;
     const block = this.targets.block[slot];
     const end = this.targets.end[slot];
     const afterWrite = this.previousWasWrite;
@@ -299,17 +299,19 @@ export class HddModel implements Model {
         this.serveRead(slot, nowNs);
         break;
       case Op.write:
+      case Op.append:
         this.serveWrite(slot, nowNs);
         break;
       case Op.flush:
         this.serveFlush(slot, nowNs);
         break;
-      case Op.trim:
-        this.completeAt(slot, nowNs);
-        break;
-      default:
+      case Op.zeroes:
         // Zeroes are written without data from the host; the cache would only be filled in vain.
         this.queueForMedia(slot, nowNs);
+        break;
+      default:
+        // Trims and the management of zones change tables, not the medium.
+        this.completeAt(slot, nowNs);
     }
   }
 

@@ -26,15 +26,15 @@ class FixedModel implements Model {
 
   constructor(
     /** By operation code. */
-    private readonly latenciesNs: Float64Array,
+    readonly constantLatenciesNs: Float64Array,
     private readonly requests: RequestTable,
   ) {
     this.due = new EventHeap(requests.capacity);
-    this.isZeroFast = latenciesNs[Op.zeroes] < latenciesNs[Op.write];
+    this.isZeroFast = constantLatenciesNs[Op.zeroes] < constantLatenciesNs[Op.write];
   }
 
   arrive(slot: RequestSlot, nowNs: number): void {
-    this.due.push(nowNs + this.latenciesNs[this.requests.op[slot]], slot);
+    this.due.push(nowNs + this.constantLatenciesNs[this.requests.op[slot]], slot);
   }
 
   /** Size is nothing to it. */

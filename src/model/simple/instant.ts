@@ -4,7 +4,7 @@
  * The device one compares others with: what it shows is the cost of the emulator and of everything above it. No
  * real device is like it; a RAM disk comes closest.
  */
-import type { RequestSlot, RequestTable } from "../../base/request.js";
+import { operations, type RequestSlot, type RequestTable } from "../../base/request.js";
 import type { CompletionSink, Model } from "../model.js";
 
 export function createInstantModel({ requests }: { requests: RequestTable }): Model {
@@ -13,6 +13,7 @@ export function createInstantModel({ requests }: { requests: RequestTable }): Mo
 
 class InstantModel implements Model {
   readonly isZeroFast = true;
+  readonly constantLatenciesNs = new Float64Array(operations.length);
   /** A ring of what has arrived and not been reported. Arrivals never decrease, so arrival order is due order. */
   private readonly slots: Int32Array;
   private readonly arrivalsNs: Float64Array;

@@ -15,6 +15,13 @@ const perOperation = z.strictObject({
   flush: duration.describe("Latency of flushes").optional(),
   trim: duration.describe("Latency of trims").optional(),
   zeroes: duration.describe("Latency of write-zeroes").optional(),
+  append: duration.describe("Latency of zone appends").optional(),
+  zoneOpen: duration.describe("Latency of opening a zone").optional(),
+  zoneClose: duration.describe("Latency of closing a zone").optional(),
+  zoneFinish: duration.describe("Latency of finishing a zone").optional(),
+  zoneReset: duration.describe("Latency of resetting a zone").optional(),
+  zoneResetAll: duration.describe("Latency of resetting all zones").optional(),
+  zoneReport: duration.describe("Latency of reporting zones").optional(),
 });
 
 export const fixedSchema = z.strictObject({

@@ -4,7 +4,7 @@
  */
 import type { HealthLog } from "../../base/health.js";
 import type { Random } from "../../base/random.js";
-import type { RequestSlot, RequestTable } from "../../base/request.js";
+import { operations, type RequestSlot, type RequestTable } from "../../base/request.js";
 import { EventHeap } from "../event-heap.js";
 import type { CompletionSink, Model, ModelReport } from "../model.js";
 import { draw } from "./draw.js";
@@ -17,7 +17,7 @@ export class LateRequests implements Model, CompletionSink {
   readonly grow?: (sizeBytes: number) => void;
   readonly health?: (nowNs: number) => HealthLog;
 
-  private readonly isConcerned = new Uint8Array(8);
+  private readonly isConcerned = new Uint8Array(operations.length);
   private readonly arrivedNs: Float64Array;
   /** What each request in flight is stretched by and what is added; 1 and 0 for most. */
   private readonly ratios: Float64Array;

@@ -9,9 +9,10 @@
  * When the kernel takes its leave (DISC) somebody has detached the device, and it stays so.
  */
 import { closeSync } from "node:fs";
+import { applySettings, type QueueSettings, waitUntilUsable } from "../../linux/block-device.js";
 import { TransmissionFlag } from "../constants.js";
 import type { NbdLogger } from "../logger.js";
-import { applySettings, devicePath, type QueueSettings, waitUntilUsable } from "./block-device.js";
+import { deviceName, devicePath } from "./block-device.js";
 import { detachDevice } from "./detach.js";
 import { NbdDriver } from "./nbd-driver.js";
 import { Watchdog } from "./watchdog.js";
@@ -81,7 +82,7 @@ interface AttachmentParts {
 
 export class KernelAttachment {
   /** Such as "/dev/nbd0". */
-  readonly device: string;
+  readonly path: string;
   /** Connections made anew since the start. */
   reconnections = 0;
   /** Resolves when somebody else has detached the device; rejects when it can be served no longer. */
@@ -107,7 +108,7 @@ export class KernelAttachment {
     this.connections = parts.connections;
     this.deaths = parts.deaths;
     this.log = parts.log;
-    this.device = devicePath(this.index);
+    this.path = devicePath(this.index);
     this.ended = this.keepConnected();
     // Who does not wait for it is told by the end of the device itself.
     this.ended.catch(() => {});
@@ -144,8 +145,8 @@ export class KernelAttachment {
       let watchdog: Watchdog | null = null;
       try {
         watchdog = await Watchdog.start(index);
-        await waitUntilUsable(index, sizeBytes);
-        applySettings(index, options);
+        await waitUntilUsable(deviceName(index), sizeBytes);
+        applySettings(deviceName(index), options);
       } catch (error) {
         await driver.disconnect(index);
         await watchdog?.dismiss();
@@ -169,7 +170,7 @@ export class KernelAttachment {
   /** Tells the kernel that the device has another size; programs see it at once. */
   async resize(sizeBytes: number): Promise<void> {
     await this.driver.reconfigure(this.index, { sizeBytes });
-    await waitUntilUsable(this.index, sizeBytes);
+    await waitUntilUsable(deviceName(this.index), sizeBytes);
   }
 
   /**
@@ -223,10 +224,7 @@ export class KernelAttachment {
       throw error;
     }
     this.reconnections += sockets.length;
-    this.log.warn(
-      { device: this.device },
-      `reconnected ${sockets.length} of ${this.connections} connections`,
-    );
+    this.log.warn({ device: this.path }, `reconnected ${sockets.length} of ${this.connections} connections`);
     return true;
   }
 }

@@ -6,8 +6,9 @@
  * does every later one of those who still hold it, until they let go.
  */
 import { BlkError } from "../../base/errors.js";
-import { devicePath, settleUdev, waitFor } from "./block-device.js";
-import { findHolders } from "./holders.js";
+import { settleUdev, waitFor } from "../../linux/block-device.js";
+import { findHolders } from "../../linux/holders.js";
+import { deviceName, devicePath } from "./block-device.js";
 import type { NbdDriver } from "./nbd-driver.js";
 
 /** The driver fails what is in flight and waits for its own workers; nothing in it waits for the server. */
@@ -23,7 +24,7 @@ const releaseDeadlineMs = 15_000;
 export async function detachDevice(driver: NbdDriver, index: number, isForced: boolean): Promise<string[]> {
   // What udev opens to have a look at it is closed again soon.
   await settleUdev();
-  const holders = findHolders(`nbd${index}`);
+  const holders = findHolders(deviceName(index));
   if (holders.length > 0 && !isForced) {
     throw new BlkError(
       "BLK_E_DEVICE_BUSY",

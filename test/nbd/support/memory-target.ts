@@ -6,6 +6,7 @@ import type { Extent, FaultExtent } from "../../../src/base/extent.js";
 import { Op, type RequestSlot, RequestTable } from "../../../src/base/request.js";
 import { Status } from "../../../src/base/status.js";
 import type { BlockTarget, RequestOwner } from "../../../src/base/target.js";
+import type { ZoneView } from "../../../src/base/zone.js";
 
 export interface MemoryTargetOptions {
   sizeBytes?: number;
@@ -38,6 +39,7 @@ export class MemoryTarget implements BlockTarget {
   readonly isReadOnly: boolean;
   readonly isRotational: boolean;
   readonly hasVolatileCache = true;
+  readonly zones: ZoneView | null = null;
   readonly canTrim: boolean;
   readonly canZeroFast: boolean;
   readonly requests: RequestTable;

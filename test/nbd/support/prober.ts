@@ -74,9 +74,9 @@ export class Prober {
   }
 
   /** Connects and opens an export by GO. */
-  static async open(path: string, name = ""): Promise<Prober> {
+  static async open(path: string, name = "", infos: number[] = []): Promise<Prober> {
     const prober = await Prober.greet(path, 3);
-    prober.send(option(7, infoRequest(name)));
+    prober.send(option(7, infoRequest(name, infos)));
     while ((await prober.readOptionReply()).type !== 1);
     return prober;
   }
@@ -84,7 +84,7 @@ export class Prober {
   /** Connects, asks for chunked replies and metadata contexts, and opens an export by GO. */
   static async openChunked(
     path: string,
-    { isExtended = false, contexts = [] as string[], name = "" } = {},
+    { isExtended = false, contexts = [] as string[], name = "", infos = [] as number[] } = {},
   ): Promise<Prober> {
     const prober = await Prober.greet(path, 3);
     prober.send(option(isExtended ? 11 : 8));
@@ -93,7 +93,7 @@ export class Prober {
       prober.send(option(10, metaQuery(name, contexts)));
       while ((await prober.readOptionReply()).type === 4);
     }
-    prober.send(option(7, infoRequest(name)));
+    prober.send(option(7, infoRequest(name, infos)));
     while ((await prober.readOptionReply()).type !== 1);
     return prober;
   }

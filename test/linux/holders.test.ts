@@ -2,8 +2,8 @@
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
-import { findHolders, mountsIn } from "../../../src/nbd/kernel/holders.js";
-import { scratchDirectory } from "../../support/blkforge.js";
+import { findHolders, mountsIn } from "../../src/linux/holders.js";
+import { scratchDirectory } from "../support/blkforge.js";
 
 function machine() {
   const root = scratchDirectory();

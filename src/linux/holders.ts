@@ -9,7 +9,7 @@
  */
 import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { isSystemError } from "../../base/errors.js";
+import { isSystemError } from "../base/errors.js";
 
 /** Where the machine's own trees are; a test has its own. */
 export interface Roots {

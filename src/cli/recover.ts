@@ -1,0 +1,102 @@
+/** `blkforge recover`: take over a ublk device whose server has died, and serve it until interrupted. */
+import { Command } from "commander";
+import { BlkError, ExitCode } from "../base/errors.js";
+import { waitFor } from "../linux/block-device.js";
+import { readDeviceId } from "../ublk/attachment.js";
+import { UblkControl } from "../ublk/control.js";
+import { listDevices } from "../ublk/devices.js";
+import { isAlive, loadState, type UblkState } from "../ublk/state.js";
+import { readUblkOptions, recoverUblk, requestCapacityFor, type UblkCommandOptions } from "./attach-ublk.js";
+import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";
+import { formatCounters } from "./counters-table.js";
+import { type DeviceOptions, readServerSpec } from "./serve-options.js";
+import { startServing } from "./serving.js";
+import { subtractFloor } from "./subtract-floor.js";
+
+export const command = new Command("recover")
+  .description(
+    "Take over a ublk device whose server has died, and serve it until interrupted. Needs root.\n\n" +
+      "It must have been attached with --recovery. Whatever was mounted carries on: requests the old server had not\n" +
+      "answered are sent again. The device is served as its attach command said; faults set since then are gone.",
+  )
+  .argument("[device]", "such as /dev/ublkb0 (default: the only one that can be recovered)")
+  .option("--json", "print one JSON object instead of lines")
+  .action(recover);
+
+/** How long a dying server may take to be gone. */
+const endDeadlineMs = 5_000;
+
+async function recover(path: string | undefined, { json = false }: { json?: boolean }): Promise<void> {
+  const state = await findState(path);
+  const { profile, options, workingDirectory } = state.command;
+  // Paths were given from there.
+  process.chdir(workingDirectory);
+  const given = options as unknown as DeviceOptions & UblkCommandOptions & { listen: string[] };
+  const server = readServerSpec([{ profile, choice: given, listen: given.listen }], given);
+  subtractFloor(server, given.subtractFloor, "ublk");
+  const [spec] = server.devices;
+  const plan = readUblkOptions(true, given, spec);
+  spec.requestCapacity = requestCapacityFor(plan);
+  const signals = new Signals();
+  let attachment: Attached | null = null;
+  const serving = await startServing(server, {
+    api: given.api,
+    onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+  });
+  const [device] = serving.devices;
+  try {
+    attachment = await recoverUblk(device, state);
+    announce(attachment, device, { json, ...(given.api === undefined ? {} : { api: given.api }) }, {});
+    await serveUntilDetached(attachment, serving, signals, false);
+  } finally {
+    signals.close();
+    await serving.close();
+  }
+  if (given.stats) process.stderr.write(formatCounters(device.counters(), device.description));
+  process.exitCode = ExitCode.ok;
+}
+
+async function findState(path: string | undefined): Promise<UblkState> {
+  const id = path === undefined ? await onlyRecoverable() : readDeviceId(path);
+  const state = id === null ? null : loadState(id);
+  if (state === null) {
+    throw new BlkError(
+      "BLK_E_USAGE",
+      path === undefined ? "no device waits to be recovered" : `nothing is known of "${path}"`,
+      "blkforge list shows the devices there are",
+    );
+  }
+  if (!state.isRecoverable) {
+    throw new BlkError(
+      "BLK_E_USAGE",
+      `/dev/ublkb${state.id} was attached without --recovery, so the kernel has given it up`,
+      "Remove it with blkforge cleanup, and attach it anew",
+    );
+  }
+  // A killed process takes a moment to be gone.
+  if (!(await waitFor(() => !isAlive(state.server), endDeadlineMs))) {
+    throw new BlkError(
+      "BLK_E_DEVICE_BUSY",
+      `/dev/ublkb${state.id} is served by process ${state.server.pid}`,
+      "There is nothing to recover while that lives",
+    );
+  }
+  return state;
+}
+
+async function onlyRecoverable(): Promise<number | null> {
+  const control = await UblkControl.open();
+  try {
+    const waiting = (await listDevices(control)).filter(({ isRecoverable }) => isRecoverable);
+    if (waiting.length > 1) {
+      throw new BlkError(
+        "BLK_E_USAGE",
+        `${waiting.length} devices wait to be recovered: ${waiting.map(({ path }) => path).join(", ")}`,
+        "Name one; each has a server of its own",
+      );
+    }
+    return waiting[0]?.id ?? null;
+  } finally {
+    control.close();
+  }
+}

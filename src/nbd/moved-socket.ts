@@ -1,0 +1,169 @@
+/**
+ * A client's socket in the transmission phase, its bytes moved by the addon (`native/socket-mover.cc`) where Node's own
+ * would cost more than the requests in them. Accepting, the handshake and TLS stay with `net`; what is not a plain socket, or
+ * not on Linux, stays there for good.
+ *
+ * Requests arrive in one static buffer, a long payload in the buffer meant for it; replies are gathered by `GatherOutbox`.
+ */
+import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { getSystemErrorName } from "node:util";
+import { loadNative, type NativeSocketMover, type NativeSparseMemory, SocketEvent } from "../base/native.js";
+import { descriptorOf } from "./peer-watch.js";
+import type { PayloadReceiver } from "./transmission.js";
+
+/** Room for what a client sends at once: 31 writes of 4 KiB. More would leave the processor's second cache for nothing. */
+const inputBytes = 128 * 1024;
+/** Payloads up to this size are completed in the input buffer; longer ones are worth a destination of their own. */
+const keptBytes = 32 * 1024;
+/** Pieces of the device's memory handed over at once. */
+const insertCapacity = 1024;
+
+/** Cells of the state the addon shares. */
+const inputCell = 0;
+const keptCell = 1;
+const receivedCell = 2;
+const sentCell = 3;
+const errorCell = 4;
+const cellCount = 5;
+
+export interface MovedSocketHandlers {
+  /**
+   * Bytes 0 to `endBytes` of `input` are there, to be consumed, or kept, before this returns, or while not reading. Before them
+   * came the payload asked for by `fill`, if `isFilled`.
+   */
+  onInput(input: Uint8Array, endBytes: number, isFilled: boolean): void;
+  onEnd(): void;
+  onError(error: Error): void;
+  onClose(): void;
+}
+
+export class MovedSocket implements PayloadReceiver {
+  readonly keptBytes = keptBytes;
+  /** Called when some of what waited has been sent. */
+  onSent: () => void = () => undefined;
+  readonly inserts = new Float64Array(3 * insertCapacity);
+  private readonly input = new Uint8Array(new ArrayBuffer(inputBytes));
+  private readonly state = new Float64Array(new ArrayBuffer(cellCount * Float64Array.BYTES_PER_ELEMENT));
+  private readonly handlers: MovedSocketHandlers;
+  private readonly mover: NativeSocketMover;
+  private isClosed = false;
+  private hasPeerEnded = false;
+  private isShut = false;
+  private whenShut: () => void = () => undefined;
+
+  private constructor(
+    Mover: NonNullable<ReturnType<typeof loadNative>["SocketMover"]>,
+    fd: number,
+    memory: NativeSparseMemory | null,
+    handlers: MovedSocketHandlers,
+  ) {
+    this.handlers = handlers;
+    this.mover = new Mover(fd, memory, this.input, this.state, this.inserts, (events) =>
+      this.onEvents(events),
+    );
+  }
+
+  /**
+   * Takes over from a plain socket, which then is closed: its listeners should be removed. Null when it cannot be done; the socket
+   * is as it was then.
+   *
+   * @param memory what `insert`ed pieces of replies lie in
+   */
+  static takeOver(
+    stream: Duplex,
+    memory: NativeSparseMemory | null,
+    handlers: MovedSocketHandlers,
+  ): MovedSocket | null {
+    const { SocketMover } = loadNative();
+    const fd = stream instanceof Socket ? descriptorOf(stream) : -1;
+    // A client that has not read its handshake yet has bytes waiting within the stream.
+    const isQuiet = stream.writableLength === 0 && stream.readableLength === 0;
+    if (SocketMover === undefined || fd < 0 || !isQuiet) return null;
+    const moved = new MovedSocket(SocketMover, fd, memory, handlers);
+    // The addon has a duplicate of the descriptor: this closes Node's and leaves the connection as it is.
+    stream.on("error", () => undefined);
+    stream.destroy();
+    return moved;
+  }
+
+  get bytesRead(): number {
+    return this.state[receivedCell];
+  }
+
+  get bytesSent(): number {
+    return this.state[sentCell];
+  }
+
+  /** The file descriptor; -1 once closed. */
+  get descriptor(): number {
+    return this.mover.descriptor;
+  }
+
+  pause(): void {
+    this.mover.setReading(false);
+  }
+
+  resume(): void {
+    this.mover.setReading(true);
+  }
+
+  keep(segment: Uint8Array, from: number, to: number): void {
+    if (segment === this.input) this.input.copyWithin(0, from, to);
+    else this.input.set(segment.subarray(from, to));
+    this.state[keptCell] = to - from;
+  }
+
+  fill(bytes: Uint8Array, from: number, to: number): void {
+    this.mover.fill(bytes, from, to);
+  }
+
+  land(segment: Uint8Array, from: number, to: number, offsetBytes: number, lengthBytes: number): void {
+    this.mover.land(segment, from, to, offsetBytes, lengthBytes);
+  }
+
+  /** As the addon's: true when everything is sent. */
+  send(bytes: Uint8Array, from: number, to: number, insertCount: number): boolean {
+    return this.mover.send(bytes, from, to, insertCount);
+  }
+
+  /** Closes our side when everything is sent, then calls `done`, unless the peer has closed its own: then all is over. */
+  end(done: () => void): void {
+    this.whenShut = done;
+    if (this.mover.end()) this.onShut();
+  }
+
+  /** Closes at once. `onClose` follows, but not from within this call. */
+  destroy(): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    this.mover.close();
+    setImmediate(() => this.handlers.onClose());
+  }
+
+  private onEvents(events: number): void {
+    const { handlers } = this;
+    if ((events & SocketEvent.failed) !== 0) {
+      const name = getSystemErrorName(-this.state[errorCell]);
+      handlers.onError(new Error(name));
+      this.destroy();
+      return;
+    }
+    if ((events & SocketEvent.sent) !== 0) this.onSent();
+    if ((events & SocketEvent.input) !== 0 && !this.isClosed) {
+      handlers.onInput(this.input, this.state[inputCell], (events & SocketEvent.filled) !== 0);
+    }
+    if ((events & SocketEvent.shut) !== 0 && !this.isClosed) this.onShut();
+    if ((events & SocketEvent.end) !== 0 && !this.isClosed) {
+      this.hasPeerEnded = true;
+      handlers.onEnd();
+      if (this.isShut) this.destroy();
+    }
+  }
+
+  private onShut(): void {
+    this.isShut = true;
+    if (this.hasPeerEnded) this.destroy();
+    else this.whenShut();
+  }
+}

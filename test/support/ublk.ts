@@ -1,0 +1,61 @@
+/** Shell functions for tests of ublk in the guest, and the guest to run them in. */
+import { readFileSync } from "node:fs";
+import type { LabExecOptions } from "../../src/lab/exec.js";
+import { inGuest, type LabRun } from "./lab.js";
+
+/** No deadlines in here: in virtual time an idle guest's clock leaps ahead. */
+const helpers = `
+export BLKFORGE_API=unix:/run/api.sock
+# start LOG ARGUMENT...: attaches in the background and waits for "ready"; its pid is in $server, the device in $DEV.
+start() {
+  log=$1; shift; rm -f $log
+  blkforge attach "$@" --ublk --timing sleep >$log 2>$log.err & server=$!
+  until grep -qs ready $log; do
+    kill -0 $server 2>/dev/null || { cat $log.err >&2; return 1; }
+    usleep 20000
+  done
+  DEV=$(grep -oE '/dev/ublkb[0-9]+' $log)
+}
+# recover LOG: takes over the device whose server has died.
+recover() {
+  rm -f $1
+  blkforge recover >$1 2>$1.err & server=$!
+  until grep -qs ready $1; do
+    kill -0 $server 2>/dev/null || { cat $1.err >&2; return 1; }
+    usleep 20000
+  done
+}
+# stop: Ctrl-C, and the exit status.
+stop() { kill -INT $server; wait $server; }
+until_line() { until grep -qs "$1" "$2"; do usleep 20000; done; }
+no_process_is_stuck() { ! grep -l "^State:.*D (disk" /proc/[0-9]*/status 2>/dev/null; }
+fails() { if "$@" 2>/tmp/said; then echo passed; else cat /tmp/said; fi; }
+# verify NAME ENGINE OPTION...: writes, reads back and compares.
+verify() {
+  name=$1; engine=$2; shift 2
+  fio --name=v --filename=$DEV --rw=randwrite --bs=4k --size=4m --ioengine=$engine --iodepth=16 --direct=1 \\
+      --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/tmp/fio.out "$@" && echo verified $name ||
+    { cat /tmp/fio.out; return 1; }
+}
+writes() { awk '{print $5}' /sys/block/\${DEV#/dev/}/stat; }
+`;
+
+const guestFile = (name: string): string => readFileSync(new URL(`./guest/${name}`, import.meta.url), "utf8");
+
+/** Runs a script in a guest with blkforge and nothing attached. */
+export function ublkGuest(
+  script: string,
+  { cpus = 4, commandMs = 400_000, ...more }: Partial<LabExecOptions> & { commandMs?: number } = {},
+): Promise<LabRun> {
+  return inGuest(`${helpers}\n${script}`, {
+    withBlkforge: true,
+    time: "real",
+    cpus,
+    deadlinesMs: { command: commandMs },
+    files: {
+      "/tmp-files/hook.cjs": guestFile("hook.cjs"),
+      "/tmp-files/ublk-rounds.mjs": guestFile("ublk-rounds.mjs"),
+    },
+    ...more,
+  });
+}
