@@ -237,7 +237,7 @@ function format(value: number, unit: Result["unit"]): string {
 
 function writeDocument(all: readonly Result[]): void {
   const path = new URL("../docs/profiles.md", import.meta.url);
-  const head = readFileSync(new URL("../docs/profiles.head.md", import.meta.url), "utf8");
+  const head = readFileSync(new URL("./support/profiles.head.md", import.meta.url), "utf8");
   const lines = [head.trimEnd(), ""];
   for (const name of [...new Set(all.map(({ profile }) => profile))]) {
     const own = all.filter(({ profile }) => profile === name);

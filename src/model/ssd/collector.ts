@@ -154,7 +154,7 @@ export class Collector {
     if (stream === Stream.slc && slcCache.isFull()) return false;
     // Pacing holds both ways: a host that writes faster than copies are made waits for them.
     if (this.victim !== none && this.isPaced && this.tokens >= this.mostTokens) return false;
-    if (!frontiers.isShared) {
+    if (!frontiers.isShared || stream === Stream.slc) {
       if (frontiers.roomIn(stream) > 0) return true;
       // One superblock stays for the next collection, and what the present ones still need.
       const lacking = this.reading + this.copiesLeftToRead() - frontiers.roomIn(this.stream);
@@ -239,13 +239,10 @@ export class Collector {
   }
 
   private get isUrgent(): boolean {
-    return (
-      this.isIdleTime ||
-      this.superblocks.freeCount <= this.gc.forced ||
-      (this.victim !== none &&
-        this.reason[this.victim] === Reason.fold &&
-        (this.isFoldTime || this.slcCache.mustFold))
-    );
+    // Writes that wait for folding allow no copies, so nothing paced may stand before it.
+    if (this.isIdleTime || this.slcCache.mustFold || this.superblocks.freeCount <= this.gc.forced)
+      return true;
+    return this.isFoldTime && this.victim !== none && this.reason[this.victim] === Reason.fold;
   }
 
   /** Copies still to be read, at most: of those being read some are counted twice. */
@@ -365,7 +362,7 @@ export class Collector {
       flash.address[op] = address;
       flash.amount[op] = units;
       this.reading += units;
-      this.tokens -= units;
+      if (this.reason[victim] === Reason.space) this.tokens -= units;
       this.readsOf[victim]++;
       this.pageTimes.locate(address);
       flash.submit(op, this.pageTimes.die, 0, this.pageTimes.readNs, units * unitBytes, nowNs);

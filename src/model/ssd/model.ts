@@ -773,9 +773,11 @@ export class SsdModel implements Model, FlashSink {
   private idle(nowNs: number): void {
     if (this.inDrive > 0) return;
     const { gc, slcCache } = this.parameters;
-    const idleNs = nowNs - this.lastActivityNs;
-    if (gc.idleAfter > 0 && idleNs >= gc.idleAfter) this.collector.isIdleTime = true;
-    if (slcCache.foldAfter > 0 && idleNs >= slcCache.foldAfter) this.collector.isFoldTime = true;
+    // Compared as they were added: a difference could fall short of the limit by rounding, for ever.
+    const { lastActivityNs } = this;
+    if (gc.idleAfter > 0 && nowNs >= lastActivityNs + gc.idleAfter) this.collector.isIdleTime = true;
+    if (slcCache.foldAfter > 0 && nowNs >= lastActivityNs + slcCache.foldAfter)
+      this.collector.isFoldTime = true;
     this.makeProgress(nowNs);
     this.waitForIdle();
   }
