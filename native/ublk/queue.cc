@@ -173,14 +173,16 @@ int Queue::SetUp() {
 }
 
 void Queue::Serve() {
+  double now_ns = NowNs();
   while (live_tags_ > 0 || in_hand_ > 0) {
     if (device_.must_leave.load(std::memory_order_acquire)) return;
     TakeVerdicts();
     if (undecided_ > 0 && device_.is_dead.load(std::memory_order_acquire)) FailUndecided();
-    DeliverDue();
+    DeliverDue(now_ns);
     counters_.SetInFlight(in_hand_);
     Wait();
-    Reap(NowNs());
+    now_ns = NowNs();
+    Reap(now_ns);
     if (failure() != 0) return;
   }
   counters_.SetInFlight(0);
@@ -379,10 +381,9 @@ void Queue::Move(Request& request, uint16_t tag) {
   request.error = mover_->In(BytesOf(tag), request.offset_bytes, request.length_bytes);
 }
 
-void Queue::DeliverDue() {
-  if (due_.empty()) return;
-  double now_ns = NowNs();
-  if (due_.next_ns() > now_ns) return;
+/** `now_ns` may be older than what was decided since: what is due by now then comes in the next round, at once. */
+void Queue::DeliverDue(double now_ns) {
+  if (due_.empty() || due_.next_ns() > now_ns) return;
   delivered_.clear();
   while (!due_.empty() && due_.next_ns() <= now_ns) {
     uint16_t tag = due_.Pop();

@@ -170,7 +170,7 @@ class Queue {
   void TakeVerdicts();
   void Decide(uint16_t tag, double due_ns, int error);
   void Move(Request& request, uint16_t tag);
-  void DeliverDue();
+  void DeliverDue(double now_ns);
   void FailUndecided();
   void Commit(uint16_t tag, int32_t result);
   int32_t ResultOf(const Request& request) const;

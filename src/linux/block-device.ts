@@ -31,7 +31,7 @@ export async function waitUntilUsable(name: string, sizeBytes: number): Promise<
     throw new BlkError(
       "BLK_E_ATTACH",
       `${pathOf(name)} did not become usable within ${usableDeadlineMs / 1000} s: its size in /sys is ` +
-        `${readAttribute(name, "size") ?? "not there"} sectors, its node is ${isBlockDevice(pathOf(name)) ? "there" : "missing"}`,
+        `${readAttribute(name, "size") ?? "not there"} sectors, its node is ${describeNode(pathOf(name))}`,
       "A container needs the host's /dev and /sys; the kernel's log may say more: dmesg | tail",
     );
   }
@@ -115,6 +115,14 @@ export function writeAttribute(name: string, attribute: string, value: string): 
 
 function pathOf(name: string): string {
   return `/dev/${name}`;
+}
+
+/** A program that opens the path for writing while there is no device leaves a file there, which keeps the node from coming. */
+function describeNode(path: string): string {
+  if (isBlockDevice(path)) return "there";
+  return statSync(path, { throwIfNoEntry: false }) === undefined
+    ? "missing"
+    : "no block device but a file: remove it";
 }
 
 function isBlockDevice(path: string): boolean {

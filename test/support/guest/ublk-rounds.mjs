@@ -60,7 +60,8 @@ function load(path) {
   const words = (from, to) => ["dd", `if=${from}`, `of=${to}`, "bs=4k", "count=100000"];
   const commands = [
     [...words(path, "/dev/null"), "iflag=direct"],
-    [...words("/dev/zero", path), "oflag=direct"],
+    // A writer that starts too late must not make a file in the node's place.
+    [...words("/dev/zero", path), "oflag=direct", "conv=nocreat"],
     [...words(path, "/dev/null")],
   ];
   return commands.map(([program, ...args]) => spawn(program, args, { stdio: "ignore" }));
