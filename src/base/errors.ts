@@ -45,6 +45,7 @@ export const errorKinds = {
   BLK_E_HEALTH: missing,
   BLK_E_API: environment,
   BLK_E_API_ROUTE: missing,
+  BLK_E_API_BODY: { exitCode: ExitCode.usage, httpStatus: 413 },
   BLK_E_NATIVE: environment,
   BLK_E_MEMORY: environment,
   BLK_E_NBD_MODULE: environment,
