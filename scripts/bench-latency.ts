@@ -3,7 +3,9 @@
  * device (the floor of transport and client) and nbdkit's delay filter, all measured in turn in one run, medians over the rounds.
  *
  * A point is met when the p50 that fio sees is not early, at most 15 us over the delay plus the instant device's own p50 at that depth,
- * and nearer to the delay than nbdkit's. The delay filter counts whole milliseconds (1.32), so below 1 ms it is held against with the
+ * and nearer to the delay than nbdkit's. While a delay passes the client sleeps, and wakes as slowly as its processor does, which no server
+ * can mend; so the instant device is measured with pauses as long as the delay, too. A point that is met against the slower of its two
+ * figures only is shown as "ok, rested", and counts for `--check`. The delay filter counts whole milliseconds (1.32), so below 1 ms it is held against with the
  * shortest delay it has; without any it would not be a delay filter.
  *
  * `--rounds N`, `--seconds N`, `--only TEXT` (delays, such as 1ms), `--json`; `--check` exits 1 when a point is missed.
@@ -45,6 +47,12 @@ for (const delay of delays) {
 
 const progress = new Progress();
 const results = new Map<string, FioResult[]>();
+
+async function measure(key: string, uri: string, iodepth: number, pauseUs?: number): Promise<void> {
+  const job = { rw: "randread", bs: "4k", iodepth, size: "256m", runtimeSeconds: Number(values.seconds) };
+  const result = await runFio(uri, pauseUs === undefined ? job : { ...job, pauseUs });
+  results.set(`${key}/${iodepth}`, [...(results.get(`${key}/${iodepth}`) ?? []), result]);
+}
 try {
   await ensurePackages(["clients"], { onProgress: (what) => progress.show(what) });
   for (let round = 1; round <= Number(values.rounds); round++) {
@@ -52,15 +60,10 @@ try {
       progress.show(`round ${round}: ${name}`);
       await withServer(command, async (uri) => {
         for (const iodepth of depths) {
-          const job = {
-            rw: "randread",
-            bs: "4k",
-            iodepth,
-            size: "256m",
-            runtimeSeconds: Number(values.seconds),
-          };
-          const key = `${name}/${iodepth}`;
-          results.set(key, [...(results.get(key) ?? []), await runFio(uri, job)]);
+          await measure(name, uri, iodepth);
+          if (name !== "instant") continue;
+          for (const delay of delays)
+            await measure(`rested ${delay}`, uri, iodepth, parseDuration(delay) / 1e3);
         }
       });
     }
@@ -78,11 +81,13 @@ const points = delays.flatMap((delay) =>
     const delayNs = parseDuration(delay);
     const ownNs = p50Ns(`fixed ${delay}`, iodepth);
     const instantNs = p50Ns("instant", iodepth);
+    const restedNs = Math.max(instantNs, p50Ns(`rested ${delay}`, iodepth));
     const nbdkitNs = p50Ns(`nbdkit ${nbdkitDelay(delay)}`, iodepth);
     const limitNs = delayNs + instantNs + allowedNs;
     return {
-      ...{ delay, iodepth, ownNs, instantNs, nbdkitNs, limitNs },
+      ...{ delay, iodepth, ownNs, instantNs, restedNs, nbdkitNs, limitNs },
       isExact: ownNs >= delayNs && ownNs <= limitNs,
+      isExactRested: ownNs >= delayNs && ownNs <= delayNs + restedNs + allowedNs,
       isNearer: Math.abs(ownNs - delayNs) < Math.abs(nbdkitNs - delayNs),
     };
   }),
@@ -91,15 +96,33 @@ const points = delays.flatMap((delay) =>
 if (values.json) {
   console.log(JSON.stringify({ schemaVersion: 1, points }));
 } else {
-  const rows = [["p50 of 4 KiB random reads", "depth", "blkforge", "allowed", "instant", "nbdkit delay", ""]];
-  for (const { delay, iodepth, ownNs, limitNs, instantNs, nbdkitNs, isExact, isNearer } of points) {
+  const rows = [
+    [
+      "p50 of 4 KiB random reads",
+      "depth",
+      "blkforge",
+      "allowed",
+      "instant",
+      "instant, rested",
+      "nbdkit delay",
+      "",
+    ],
+  ];
+  for (const point of points) {
+    const { delay, iodepth, ownNs, limitNs, instantNs, restedNs, nbdkitNs } = point;
     rows.push([
       `fixed ${delay}`,
       String(iodepth),
-      ...[ownNs, limitNs, instantNs, nbdkitNs].map(formatDuration),
-      isExact && isNearer ? "ok" : isExact ? "FARTHER THAN NBDKIT" : "MISSED",
+      ...[ownNs, limitNs, instantNs, restedNs, nbdkitNs].map(formatDuration),
+      verdict(point),
     ]);
   }
   console.log(formatTable(rows));
 }
-if (values.check && !points.every(({ isExact, isNearer }) => isExact && isNearer)) process.exitCode = 1;
+if (values.check && !points.every((point) => verdict(point).startsWith("ok"))) process.exitCode = 1;
+
+function verdict({ isExact, isExactRested, isNearer }: (typeof points)[number]): string {
+  if (!isExactRested) return "MISSED";
+  if (!isNearer) return "FARTHER THAN NBDKIT";
+  return isExact ? "ok" : "ok, rested";
+}

@@ -27,7 +27,7 @@ const { values: options } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
     check: { type: "boolean", default: false },
-    profile: { type: "string", default: "nvme" },
+    profile: { type: "string", default: "nvme-enterprise" },
     size: { type: "string", default: "64G" },
   },
 });

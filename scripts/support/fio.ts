@@ -14,6 +14,8 @@ export interface FioJob {
   runtimeSeconds: number;
   /** Bytes of the device the job touches, as fio writes it. */
   size: string;
+  /** A pause after every `iodepth` requests, in which the client sleeps. */
+  pauseUs?: number;
 }
 
 /** Latency is fio's `lat`: from making the request to its completion. */
@@ -42,6 +44,7 @@ export async function runFio(uri: string, job: FioJob): Promise<FioResult> {
     ...["--name=bench", "--thread", "--group_reporting", `--rw=${job.rw}`, `--bs=${job.bs}`],
     ...[`--iodepth=${job.iodepth}`, `--numjobs=${job.numjobs ?? 1}`, `--size=${job.size}`],
     ...[`--runtime=${job.runtimeSeconds}`, "--time_based"],
+    ...(job.pauseUs === undefined ? [] : [`--thinktime=${job.pauseUs}`, `--thinktime_blocks=${job.iodepth}`]),
   ]);
 }
 
@@ -68,9 +71,28 @@ export function parseFio(output: string): FioResult {
     iops: direction.iops,
     bytesPerSecond: direction.bw_bytes,
     meanNs: mean,
-    p50Ns: percentile["50.000000"],
+    p50Ns: medianOfBins(bins),
     p99Ns: percentile["99.000000"],
     p999Ns: percentile["99.900000"],
     histogram,
   };
+}
+
+/** fio counts latencies in 64 bins an octave and names each by its middle (stat.h, FIO_IO_U_PLAT_BITS). */
+const binsPerOctave = 64;
+
+/** The median, by linear interpolation within its bin: at 10 ms a bin is 131 us wide. */
+function medianOfBins(bins: Record<string, number>): number {
+  const counted = Object.entries(bins)
+    .map(([ns, count]) => ({ middleNs: Number(ns), count }))
+    .sort((a, b) => a.middleNs - b.middleNs);
+  let rank = counted.reduce((sum, { count }) => sum + count, 0) / 2;
+  for (const { middleNs, count } of counted) {
+    if (rank <= count) {
+      const widthNs = Math.max(1, 2 ** Math.floor(Math.log2(middleNs)) / binsPerOctave);
+      return middleNs + (rank / count - 0.5) * widthNs;
+    }
+    rank -= count;
+  }
+  return Number.NaN;
 }

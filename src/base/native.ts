@@ -140,6 +140,8 @@ export interface NativeAddon {
     onDeadline: () => void,
     /** How long before a deadline the event loop stops sleeping and turns until it is there. */
     spinNs: number,
+    /** Called between a wake-up and its deadline. */
+    onRehearsal?: () => void,
   ) => NativeClock;
   /** Throws an Error with the system's words when the address space cannot be had. */
   readonly SparseMemory: new (

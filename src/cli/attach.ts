@@ -18,6 +18,7 @@ import { type Attached, announce, Signals, serveUntilDetached } from "./attached
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, collect, type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { startServing } from "./serving.js";
+import { subtractFloor } from "./subtract-floor.js";
 
 interface CommandOptions extends DeviceOptions, UblkCommandOptions {
   ublk?: string | boolean;
@@ -125,6 +126,7 @@ docs/attach.md tells what timeouts do to writes. No root, or no nbd module? blkf
 
 async function attach(profile: string, options: CommandOptions): Promise<void> {
   const server = readServerSpec([{ profile, choice: options, listen: options.listen }], options);
+  subtractFloor(server, options.subtractFloor, options.ublk === undefined ? "nbd-kernel" : "ublk");
   const [spec] = server.devices;
   const overUblk = options.ublk === undefined ? null : readUblkOptions(options.ublk, options, spec);
   const overNbd = readAttachOptions(options, spec.profile);
@@ -154,7 +156,7 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
       signals.close();
       await serving.close();
     }
-    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
+    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description));
   } finally {
     if (ownImage !== null) rmSync(ownImage, { force: true });
   }

@@ -7,6 +7,10 @@ import { labShell } from "../lab/shell.js";
 import { loadProfile } from "../profile/load.js";
 import { collect, readSeed } from "./serve-options.js";
 import { onStopSignal } from "./serving.js";
+import { readFloor } from "./subtract-floor.js";
+
+/** Where the floor lies in the guest. */
+const guestFloor = "/lab/floor.json";
 
 interface GuestOptions {
   device?: string;
@@ -17,6 +21,7 @@ interface GuestOptions {
   set: string[];
   seed?: number;
   stats?: boolean;
+  subtractFloor?: string;
   time: "real" | "virtual";
   accel: "auto" | "kvm" | "tcg";
   kernel?: string;
@@ -42,6 +47,10 @@ function addGuestOptions(command: Command): Command {
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
     .option("--seed <n>", "seed of the device's random decisions", readSeed)
     .option("--stats", "print the device's counters and lateness at the end, on stderr")
+    .option(
+      "--subtract-floor <file>",
+      "take what the transport takes by itself off the model's latencies, as calibrate-floor measured it in such a guest",
+    )
     .addOption(
       new Option("--time <kind>", "real, or virtual: 1 ns per instruction, whatever the host's load")
         .choices(["real", "virtual"])
@@ -161,6 +170,9 @@ function labOptions(options: GuestOptions, progress: ProgressLine, signal: Abort
     signal,
     onProgress: ({ stage, text }) => progress.show(stage, text),
     ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
+    ...(options.subtractFloor === undefined
+      ? {}
+      : { files: { [guestFloor]: readFloor(options.subtractFloor) } }),
     ...(options.device === undefined ? {} : { device: labDevice(options.device, options) }),
   };
 }
@@ -186,6 +198,9 @@ function serveArguments(options: GuestOptions): string[] {
     ...(options.size === undefined ? [] : ["--size", formatSize(parseSize(options.size))]),
     ...(options.seed === undefined ? [] : ["--seed", String(options.seed)]),
     ...(options.stats ? ["--stats"] : []),
+    ...(options.subtractFloor === undefined
+      ? []
+      : ["--subtract-floor", `${options.ublk ? "ublk" : "nbd-kernel"}:${guestFloor}`]),
     ...options.set.flatMap((setting) => ["--set", setting]),
   ];
 }

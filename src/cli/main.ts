@@ -46,6 +46,10 @@ const commands: Record<string, Entry> = {
     load: () => import("./doctor.js"),
   },
   profiles: { summary: "list device profiles, or show one", load: () => import("./profiles.js") },
+  "calibrate-floor": {
+    summary: "measure the time a transport itself takes, for --subtract-floor",
+    load: () => import("./calibrate-floor.js"),
+  },
   simulate: {
     summary: "run a workload or a trace through a model in virtual time",
     load: () => import("./simulate.js"),

@@ -5,6 +5,13 @@ import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
 import { fitProfile } from "../model/distribution/fit.js";
 
+interface Options {
+  name?: string;
+  size?: string;
+}
+
+const defaultSize = "64G";
+
 export const fitCommand = new Command("fit")
   .description(
     "Prints a profile of the distribution model with the latencies of a fio run: a table of percentiles per operation.\n" +
@@ -12,7 +19,7 @@ export const fitCommand = new Command("fit")
   )
   .argument("<fio.json>", "output of fio --output-format=json+ (or json)")
   .option("--name <name>", "what to call the device (default: the file's name)")
-  .option("--size <size>", "capacity: 512, 10M, 2G, 1T", "64G")
+  .option("--size <size>", `capacity: 512, 10M, 2G, 1T (default: ${defaultSize})`)
   .addHelpText(
     "after",
     `
@@ -22,9 +29,11 @@ Examples:
   blkforge profiles fit run.json --name my-nvme > my-nvme.yaml
   blkforge simulate ./my-nvme.yaml --workload job.fio`,
   )
-  .action((path: string, { name, size }: { name?: string; size: string }) => {
+  .action((path: string, _: unknown, command: Command) => {
+    // `profiles` has --size as well, and commander gives it to the one it sees first.
+    const { name = nameFrom(path), size = defaultSize } = command.optsWithGlobals<Options>();
     parseSize(size);
-    process.stdout.write(fitted(path, name ?? nameFrom(path), size));
+    process.stdout.write(fitted(path, name, size));
   });
 
 function fitted(path: string, name: string, size: string): string {

@@ -11,6 +11,7 @@ import { type Attached, announce, Signals, serveUntilDetached } from "./attached
 import { formatCounters } from "./counters-table.js";
 import { type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { startServing } from "./serving.js";
+import { subtractFloor } from "./subtract-floor.js";
 
 export const command = new Command("recover")
   .description(
@@ -32,6 +33,7 @@ async function recover(path: string | undefined, { json = false }: { json?: bool
   process.chdir(workingDirectory);
   const given = options as unknown as DeviceOptions & UblkCommandOptions & { listen: string[] };
   const server = readServerSpec([{ profile, choice: given, listen: given.listen }], given);
+  subtractFloor(server, given.subtractFloor, "ublk");
   const [spec] = server.devices;
   const plan = readUblkOptions(true, given, spec);
   spec.requestCapacity = requestCapacityFor(plan);
@@ -50,7 +52,7 @@ async function recover(path: string | undefined, { json = false }: { json?: bool
     signals.close();
     await serving.close();
   }
-  if (given.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
+  if (given.stats) process.stderr.write(formatCounters(device.counters(), device.description));
   process.exitCode = ExitCode.ok;
 }
 

@@ -8,6 +8,7 @@ import { BlkError } from "../base/errors.js";
 import { formatCounters } from "./counters-table.js";
 import { addDeviceOptions, type DeviceOptions, readServerSpec } from "./serve-options.js";
 import { onStopSignal, startServing } from "./serving.js";
+import { subtractFloor } from "./subtract-floor.js";
 
 export const command = addDeviceOptions(
   new Command("run")
@@ -33,7 +34,9 @@ async function run(profile: string, argv: string[], options: DeviceOptions): Pro
   try {
     const api = options.api ?? `unix:${join(directory, "api.sock")}`;
     const listen = [`nbd+unix:///?socket=${join(directory, "nbd.sock")}`];
-    const serving = await startServing(readServerSpec([{ profile, choice: options, listen }], options), {
+    const spec = readServerSpec([{ profile, choice: options, listen }], options);
+    subtractFloor(spec, options.subtractFloor, "nbd-user");
+    const serving = await startServing(spec, {
       api,
     });
     const [device] = serving.devices;
@@ -48,7 +51,7 @@ async function run(profile: string, argv: string[], options: DeviceOptions): Pro
     } finally {
       await serving.close();
     }
-    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description.seed));
+    if (options.stats) process.stderr.write(formatCounters(device.counters(), device.description));
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -33,6 +33,7 @@ export interface DeviceOptions extends DeviceChoice {
   logLevel: string;
   api?: string;
   stats?: boolean;
+  subtractFloor?: string;
   maxConnections?: number;
   threads?: number;
   tls?: TlsMode;
@@ -74,6 +75,10 @@ export function addDeviceOptions(command: Command): Command {
     .option("--strict-blocks", "refuse requests not aligned to the profile's logical block")
     .option("--seed <n>", `seed of every random decision (default: ${defaultSeed})`, readSeed)
     .option("--set <path=value>", "change a field of the profile, such as latency.read=100us", collect, [])
+    .option(
+      "--subtract-floor <file>",
+      "take what the transport takes by itself off the model's latencies, as calibrate-floor measured it",
+    )
     .option("--name <name>", "what the device is called (default: the profile's name)")
     .option("--api <unix:path>", "serve the control API on this Unix socket")
     .option("--record <file>", "record arrivals and completions, for blkforge simulate --trace")

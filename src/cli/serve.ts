@@ -22,6 +22,7 @@ import {
   type WantedDevice,
 } from "./serve-options.js";
 import { onStopSignal, type Serving, startServing } from "./serving.js";
+import { subtractFloor } from "./subtract-floor.js";
 
 interface ServeOptions extends DeviceOptions {
   listen: string[];
@@ -103,6 +104,7 @@ Attach it to the kernel: nbd-client -u /tmp/disk.sock -N disk /dev/nbd0`,
 async function serve(devices: string[], options: ServeOptions): Promise<void> {
   const { wanted, seed, listen } = await readWanted(devices, options);
   const spec = readServerSpec(wanted, { ...options, ...(seed === undefined ? {} : { seed }) });
+  subtractFloor(spec, options.subtractFloor, "nbd-user");
   let directory: string | null = null;
   try {
     if (listen.length > 0) giveAddresses(spec.devices, listen);
@@ -279,6 +281,6 @@ function watchDeaths({ devices }: Serving): BlkError[] {
 }
 
 function finalStats(device: DeviceHandle, _: number, all: readonly DeviceHandle[]): string {
-  const { name, seed } = device.description;
-  return `${all.length === 1 ? "" : `${name}:\n`}${formatCounters(device.counters(), seed)}`;
+  const { description } = device;
+  return `${all.length === 1 ? "" : `${description.name}:\n`}${formatCounters(device.counters(), description)}`;
 }

@@ -7,6 +7,7 @@ import { loadProfile } from "../profile/load.js";
 import { formatReport } from "../simulate/report.js";
 import { RequestLog } from "../simulate/request-log.js";
 import { type SimulationInput, simulate } from "../simulate/simulate.js";
+import { Timeline } from "../simulate/timeline.js";
 import { openTrace, traceFormats } from "../trace/open.js";
 import { type Loop, loops } from "../trace/trace.js";
 import { parseJobFile } from "../workload/job-file.js";
@@ -25,6 +26,7 @@ interface Options {
   seed?: number;
   json?: true;
   log?: string;
+  timeline?: string;
 }
 
 export const command = new Command("simulate")
@@ -56,6 +58,10 @@ export const command = new Command("simulate")
   .option("--seed <n>", `seed of every random decision (default: ${defaultSeed})`, readSeed)
   .option("--json", "print JSON")
   .option("--log <requests.csv>", "write a line per request: what it was, when it came and went")
+  .option(
+    "--timeline <out.json>",
+    "write what dies, channels, garbage collection and buffer did, for ui.perfetto.dev (solid-state drives)",
+  )
   .addHelpText(
     "after",
     `
@@ -63,6 +69,7 @@ Examples:
   blkforge simulate hdd-7200 --workload job.fio
   blkforge simulate hdd-7200 --workload job.fio --seed 7 --json
   blkforge simulate hdd-7200 --trace blkparse.txt --wrap
+  blkforge simulate nvme --workload job.fio --set precondition.state=random --timeline out.json
   blkforge simulate hdd-7200 --trace volumes.csv --trace-device 419 --loop closed --log requests.csv
 
   # what a device did, decided again: prints whether all completion times are the same, bit for bit
@@ -101,13 +108,14 @@ function run(profileName: string, options: Options): void {
     const settings = [...(recorded?.settings ?? []), ...options.set];
     const size = options.size ?? (recorded === undefined ? undefined : String(recorded.sizeBytes));
     const profile = loadProfile(profileName, { settings, size });
-    const { report, stats, measured } = runLogged(options.log, (makeObserver) =>
+    const { report, stats, measured } = runObserved(options, (makeObserver, modelObserver) =>
       simulate({
         profile,
         seed: options.seed ?? recorded?.seed ?? defaultSeed,
         input: opened,
         settings,
         makeObserver,
+        modelObserver,
         onProgress: showProgress(),
       }),
     );
@@ -149,17 +157,28 @@ function readText(path: string): string {
 
 type MakeObserver = NonNullable<Parameters<typeof simulate>[0]["makeObserver"]>;
 
-/** Runs with a log of every request, if one is wanted, and closes it whatever happens. */
-function runLogged<T>(path: string | undefined, runWith: (makeObserver: MakeObserver | undefined) => T): T {
-  if (path === undefined) return runWith(undefined);
+/** Runs with a log of every request and a timeline, as far as they are wanted, and closes them whatever happens. */
+function runObserved<T>(
+  { log: logPath, timeline: timelinePath }: Options,
+  runWith: (makeObserver: MakeObserver | undefined, modelObserver: Timeline | undefined) => T,
+): T {
   let log: RequestLog | undefined;
+  const timeline = timelinePath === undefined ? undefined : new Timeline(timelinePath);
   try {
+    if (logPath === undefined && timeline === undefined) return runWith(undefined, undefined);
     return runWith((requests) => {
-      log = new RequestLog(path, requests);
-      return log;
-    });
+      log = logPath === undefined ? undefined : new RequestLog(logPath, requests);
+      const commands = timeline?.commands(requests);
+      return {
+        onCompletion(slot, wantedNs, dueNs) {
+          log?.onCompletion(slot, wantedNs, dueNs);
+          commands?.onCompletion(slot, wantedNs, dueNs);
+        },
+      };
+    }, timeline);
   } finally {
     log?.close();
+    timeline?.close();
   }
 }
 

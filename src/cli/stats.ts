@@ -29,7 +29,7 @@ function statsText(stats: StatsReport): string {
   const lines = [
     `${stats.device}: up ${formatDuration(stats.uptimeNs)}, ${stats.inFlight} in flight, ${stats.held} held by faults, ` +
       `${formatSize(stats.store.allocatedBytes)} allocated`,
-    formatCounters(stats, stats.seed).trimEnd(),
+    formatCounters(stats, stats).trimEnd(),
   ];
   if (Object.keys(stats.model).length > 0) lines.push("", formatModelReport(stats.model));
   if (stats.faults.length > 0) lines.push("", faultTable(stats.faults));

@@ -20,17 +20,14 @@
  * The app knows no port: tests call `app.request()`, and listen.ts puts it on a socket.
  */
 import { type Context, Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
 import { describeFaultKinds } from "../fault/kinds.js";
 import type { FaultSpec } from "../fault/set.js";
+import { readJson } from "./body.js";
 import type { DeviceControl } from "./control.js";
 import { schemaVersion } from "./stats-shape.js";
-
-/** A fault with all its ranges takes a few KiB. */
-const maximumBodyBytes = 64 * 1024;
 
 export interface ApiOptions {
   /** Version of blkforge. */
@@ -52,8 +49,6 @@ export function createApi({ version, devices }: ApiOptions): Hono {
     );
   };
 
-  app.use(bodyLimit({ maxSize: maximumBodyBytes, onError: answerTooLarge }));
-
   app.get("/version", (context) => context.json({ schemaVersion, name: "blkforge", version }));
   app.get("/faults/kinds", (context) => context.json({ schemaVersion, kinds: describeFaultKinds() }));
 
@@ -65,7 +60,7 @@ export function createApi({ version, devices }: ApiOptions): Hono {
     return context.json({ schemaVersion, device: await deviceOf(context).describe() });
   });
   app.patch("/devices/:device", async (context) => {
-    const sizeBytes = readSize(await readJson(context));
+    const sizeBytes = readSize(await readJson(context.req.raw));
     return context.json({ schemaVersion, device: await deviceOf(context).resize(sizeBytes) });
   });
   app.get("/devices/:device/stats", async (context) => context.json(await deviceOf(context).stats()));
@@ -81,7 +76,7 @@ export function createApi({ version, devices }: ApiOptions): Hono {
   app.post(faults, async (context) => {
     const device = deviceOf(context);
     // Whether it is a fault is for the device to say: validation has one place.
-    const fault = await device.faults.add((await readJson(context)) as FaultSpec);
+    const fault = await device.faults.add((await readJson(context.req.raw)) as FaultSpec);
     return context.json({ schemaVersion, fault }, 201);
   });
   app.post(`${faults}/reset`, async (context) => {
@@ -125,19 +120,6 @@ export function createApi({ version, devices }: ApiOptions): Hono {
   return app;
 }
 
-async function readJson(context: Context): Promise<unknown> {
-  const text = await context.req.text();
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new BlkError(
-      "BLK_E_USAGE",
-      `the body of the request is not JSON: ${(error as SyntaxError).message}`,
-      'Send an object such as {"kind": "error", "trigger": {"ops": ["flush"]}}',
-    );
-  }
-}
-
 /** @throws BlkError BLK_E_USAGE, BLK_E_SIZE */
 function readSize(body: unknown): number {
   const fields = typeof body === "object" && body !== null ? Object.entries(body) : [];
@@ -151,13 +133,4 @@ function readSize(body: unknown): number {
     `a device cannot be changed to ${JSON.stringify(body)}`,
     'Only its size can be changed: {"size": "2G"}, or a number of bytes',
   );
-}
-
-function answerTooLarge(context: Context): Response {
-  const error = new BlkError(
-    "BLK_E_USAGE",
-    `the body of the request is over ${maximumBodyBytes} bytes`,
-    "Send one fault at a time",
-  );
-  return context.json(error, 413);
 }

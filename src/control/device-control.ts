@@ -8,11 +8,11 @@ export function deviceControl(
   device: DeviceHandle,
   onResized: (sizeBytes: number) => Promise<void> = async () => {},
 ): DeviceControl {
-  const { name, seed } = device.description;
+  const { name, seed, floorNs } = device.description;
   return {
     name,
     describe: async () => device.description,
-    stats: async () => ({ schemaVersion, device: name, seed, ...(await device.report()) }),
+    stats: async () => ({ schemaVersion, device: name, seed, floorNs, ...(await device.report()) }),
     health: () => device.health(),
     resize: async (sizeBytes) => {
       await onResized(await device.resize(sizeBytes));

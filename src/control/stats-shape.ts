@@ -1,4 +1,5 @@
 /** What `GET /devices/{device}/stats` answers and `blkforge stats --json` prints. */
+import type { Floor } from "../device/floor.js";
 import type { DeviceReport } from "../device/spec.js";
 
 /** Version of every JSON answer; it grows when a field changes its meaning or goes. New fields do not count. */
@@ -12,4 +13,6 @@ export interface StatsReport extends DeviceReport {
   schemaVersion: typeof schemaVersion;
   device: string;
   seed: number;
+  /** What is taken off the model's latencies for the transport, in nanoseconds; null when nothing is. */
+  floorNs: Floor | null;
 }

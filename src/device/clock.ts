@@ -17,6 +17,12 @@ export interface Clock {
   /** Set by the one who arms. */
   onDeadline: () => void;
 
+  /**
+   * Called shortly before a deadline that was slept for, by clocks on real time: a long sleep leaves the caches cold, and what
+   * runs once now is quick when it matters.
+   */
+  onRehearsal: () => void;
+
   /** Disarms for good and releases what the clock holds. */
   close(): void;
 }

@@ -170,6 +170,8 @@ export class Device implements PollingTarget, CompletionSink {
       model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
     this.isScheduled = new Uint8Array(capacity);
     clock.onDeadline = () => this.pump();
+    // Nothing is due yet, so nothing happens; but all that decides and replies has run.
+    clock.onRehearsal = () => this.pump();
   }
 
   /** A fault that is set later meets the bytes in their place: it comes in the midst of the write, as a drive's errors do. */

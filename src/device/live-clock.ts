@@ -24,7 +24,7 @@ export type Timing = (typeof timings)[number];
  * How long before its deadline a thread stops sleeping.
  *
  * sleep    never: late by what a wake-up takes, 20 to 100 us; costs nothing
- * hybrid   80 us, within which nearly all wake-ups fall: late by a few us; stays awake for 0.3 ms after each deadline too, since
+ * hybrid   80 us, or more where wake-ups turn out to take longer (up to 0.4 ms): late by a few us; stays awake for 0.3 ms after each deadline too, since
  *          the next request is on its way; costs up to 0.4 ms of processor time a deadline, and nothing while idle
  * spin     always awake while anything is due: late by a few us; costs a processor
  */
@@ -45,6 +45,7 @@ export interface LiveClockOptions {
 
 export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
+  onRehearsal: () => void = () => {};
 
   private readonly timer: Pick<NativeClock, "arm" | "close">;
   /** Power-on, on the clock that `process.hrtime()` reads. */
@@ -67,7 +68,7 @@ export class LiveClock implements Clock {
       this.resolutionNs = nsPerMillisecond;
       originNs = process.hrtime.bigint();
     } else {
-      const timer = new native.Clock(fire, spinNsOfTiming(timing));
+      const timer = new native.Clock(fire, spinNsOfTiming(timing), () => this.onRehearsal());
       this.timer = timer;
       this.resolutionNs = 1;
       originNs = timer.originNs;

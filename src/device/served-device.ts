@@ -14,6 +14,7 @@ import type { Store } from "../store/store.js";
 import type { ChannelSetup } from "../ublk/attachment.js";
 import { UblkChannel } from "../ublk/channel.js";
 import { Device } from "./device.js";
+import { floorsByOperation } from "./floor.js";
 import { KernelLinks } from "./kernel-links.js";
 import { LiveClock, spinNsOfTiming } from "./live-clock.js";
 import { openRecording, type Recording } from "./recording.js";
@@ -86,6 +87,7 @@ export class ServedDevice {
         stats: new DeviceStats(statsBuffer),
         observer: this.recording?.writer ?? null,
         zones: createZones(spec, this.store),
+        floorsNs: spec.floor === undefined ? null : floorsByOperation(spec.floor),
       });
     } catch (error) {
       this.undo();
@@ -141,6 +143,7 @@ export class ServedDevice {
       seed: spec.seed,
       isReadOnly: spec.isReadOnly,
       timing: spec.timing,
+      floorNs: spec.floor ?? null,
       timingReason: spec.timingReason,
       uris,
     };

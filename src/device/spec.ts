@@ -7,6 +7,7 @@ import type { NbdLimits } from "../nbd/limits.js";
 import type { TlsFiles } from "../nbd/tls.js";
 import type { NbdUri } from "../nbd/uri.js";
 import type { Profile } from "../profile/load.js";
+import type { Floor } from "./floor.js";
 import type { Timing } from "./live-clock.js";
 import type { DeviceCounters } from "./stats.js";
 
@@ -40,6 +41,8 @@ export interface DeviceSpec {
   timingReason: string;
   /** Requests in flight at once, where that is more than the usual. */
   requestCapacity?: number;
+  /** What the transport takes by itself, to be taken off the model's latencies. */
+  floor?: Floor;
 }
 
 /** A server: devices in one process. */
@@ -65,6 +68,8 @@ export interface DeviceDescription {
   isReadOnly: boolean;
   timing: Timing;
   timingReason: string;
+  /** What is taken off the model's latencies for the transport, in nanoseconds; null when nothing is. */
+  floorNs: Floor | null;
   uris: string[];
 }
 

@@ -50,7 +50,11 @@ export class DeviceThreadHandle {
     this.worker.unref();
     this.call = this.caller.to("thread");
     this.ended = new Promise<void>((resolve, reject) => {
+      let hasEnded = false;
       const end = (what: string) => {
+        // A death is followed by the end of the thread, which tells less.
+        if (hasEnded) return;
+        hasEnded = true;
         const reason = new BlkError("BLK_E_INTERNAL", `the thread of ${this.devices} ${what}`);
         this.caller.fail(reason);
         if (this.isClosing) resolve();

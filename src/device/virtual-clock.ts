@@ -12,6 +12,8 @@ const standstillLimit = 1_000_000;
 
 export class VirtualClock implements Clock {
   onDeadline: () => void = () => {};
+  /** Never called: nothing is cold here. */
+  onRehearsal: () => void = () => {};
 
   private currentNs: number;
   private deadlineNs = Number.POSITIVE_INFINITY;

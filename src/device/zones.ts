@@ -32,6 +32,6 @@ export function refuseZonesInFile({ profile, file }: DeviceSpec): void {
   throw new BlkError(
     "BLK_E_ZONED",
     `"${profile.name}" is a zoned device: its write pointers live in memory and would not be in "${file}"`,
-    "Leave out --file",
+    "Leave out --file and --recovery",
   );
 }

@@ -51,9 +51,9 @@ const ublkErrors: Record<FailureName, string> = {
   resource: "ENOMEM",
   again: "EAGAIN",
   offline: "ENODEV",
-  // The block layer has no status for these two.
+  // The block layer has no status for it.
   perm: "EIO",
-  inval: "EIO",
+  inval: "EINVAL",
   openzones: "ETOOMANYREFS",
   activezones: "EOVERFLOW",
 };

@@ -4,6 +4,7 @@ import { createCloudModel } from "./cloud/model.js";
 import { createDistributionModel } from "./distribution/model.js";
 import { createHddModel } from "./hdd/index.js";
 import type { Model } from "./model.js";
+import type { ModelObserver } from "./observer.js";
 import type { ModelSpec } from "./schemas.js";
 import { createFixedModel } from "./simple/fixed.js";
 import { createInstantModel } from "./simple/instant.js";
@@ -23,13 +24,15 @@ export interface CreateModelOptions {
   /** Every random decision of the model derives from it. */
   seed: number;
   sizeBytes: number;
+  /** Is told what happens inside, for timelines, by models that can tell. */
+  observer?: ModelObserver | undefined;
 }
 
 export function createModel(options: CreateModelOptions): Model {
   return makeSlow(createHealthyModel(options), options.profile.slow ?? [], options);
 }
 
-function createHealthyModel({ profile, requests, seed, sizeBytes }: CreateModelOptions): Model {
+function createHealthyModel({ profile, requests, seed, sizeBytes, observer }: CreateModelOptions): Model {
   switch (profile.model) {
     case "instant":
       return createInstantModel({ requests });
@@ -55,6 +58,7 @@ function createHealthyModel({ profile, requests, seed, sizeBytes }: CreateModelO
         requests,
         seed,
         hasVolatileCache: profile.hasVolatileCache,
+        observer,
       });
   }
 }

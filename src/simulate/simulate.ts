@@ -11,6 +11,7 @@ import { RequestTable } from "../base/request.js";
 import { Breakdown } from "../model/breakdown.js";
 import { createModel } from "../model/create.js";
 import type { Model } from "../model/model.js";
+import type { ModelObserver } from "../model/observer.js";
 import type { Profile } from "../profile/load.js";
 import type { OpenTrace } from "../trace/open.js";
 import type { Loop } from "../trace/trace.js";
@@ -35,6 +36,8 @@ export interface SimulateOptions {
   settings?: readonly string[];
   /** Makes what is told of every completion; the table holds the request's row meanwhile. */
   makeObserver?: ((requests: RequestTable) => CompletionObserver) | undefined;
+  /** Is told what the device does inside, by models that can tell. */
+  modelObserver?: ModelObserver | undefined;
   onProgress?: ((nowNs: number, completed: number) => void) | undefined;
 }
 
@@ -53,7 +56,7 @@ export function simulate(options: SimulateOptions): Simulation {
   const { profile, seed, input, settings = [] } = options;
   const { sizeBytes } = profile;
   const requests = new RequestTable(tableCapacity);
-  const model = createModel({ profile, requests, seed, sizeBytes });
+  const model = createModel({ profile, requests, seed, sizeBytes, observer: options.modelObserver });
   const recording = input.kind === "trace" ? input.trace.recording : null;
   // Replayed at other times than recorded, there is nothing to compare.
   const comparison =

@@ -4,7 +4,7 @@
  * The driver takes any negative errno as the request's result and turns it into a block layer status (`errno_to_blk_status`,
  * called by `__ublk_complete_rq` in `drivers/block/ublk_drv.c`); `blk_status_to_errno` turns that back for whoever waits. Both
  * use one table, `blk_errors[]` in `block/blk-core.c`, so an errno of the table arrives as it was sent, and every other becomes
- * EIO: EPERM and EINVAL have no place in it. Two lead to more than an error: a discard or write-zeroes that ends in EOPNOTSUPP
+ * EIO: EPERM has no place in it, nor had EINVAL before Linux 6.11. Two lead to more than an error: a discard or write-zeroes that ends in EOPNOTSUPP
  * is done otherwise by the kernel from then on, and EAGAIN may make a submitter of io_uring try again by itself.
  */
 import { type StatusName, statusNames } from "../base/status.js";
@@ -60,5 +60,5 @@ export const ublkResultOfStatus = Int32Array.from(statusNames, (name) => {
 /** What programs on the block device see. */
 export function hostErrorOfStatus(name: StatusName): LinuxError | null {
   const error = ublkErrors[name];
-  return error === "EPERM" || error === "EINVAL" ? "EIO" : error;
+  return error === "EPERM" ? "EIO" : error;
 }

@@ -204,7 +204,7 @@ describeWith(["nbdinfo"], "--max-connections", () => {
     await once(client, "data");
     const refused = await command("nbdinfo", [uriOf(sockets[1], "b")]);
     expect(refused.status).not.toBe(0);
-    expect(server.stderr()).toContain("refused a client");
+    await expect.poll(() => server.stderr(), { timeout: 20_000 }).toContain("refused a client");
     client.destroy();
     await expect
       .poll(async () => (await command("nbdinfo", [uriOf(sockets[1], "b")])).status, { timeout: 20_000 })

@@ -148,6 +148,8 @@ describe("stats", () => {
   test("for people: one table, the lateness, and the faults", async () => {
     await run("fault add error --ops flush");
     const text = await run("stats");
+    expect(text).toMatch(/^iops credits +1234$/m);
+    expect(text).toMatch(/^waited +2\.00 s$/m);
     expect(text).toContain("disk: up 5.00 s, 2 in flight, 1 held by faults, 64K allocated");
     expect(text).toMatch(/^read +1 +4K +0 +1\.00 ms/m);
     expect(text).not.toMatch(/^trim/m);

@@ -1,6 +1,7 @@
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { parse } from "yaml";
 import { main } from "../../src/cli/main.js";
 import { loadProfile, profileNames } from "../../src/profile/load.js";
@@ -70,5 +71,37 @@ describe("blkforge profiles", () => {
       status: 2,
       err: expect.stringContaining("BLK_E_USAGE"),
     });
+  });
+});
+
+describe("blkforge profiles fit", () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "blkforge-fit-"));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+
+  it("prints a profile that loads, with the name and size that were asked for", async () => {
+    const file = join(folder, "my run.json");
+    const clat_ns = {
+      N: 1000,
+      min: 50_000,
+      max: 900_000,
+      percentile: { "50.000000": 80_000, "99.000000": 200_000 },
+    };
+    writeFileSync(file, JSON.stringify({ jobs: [{ read: { clat_ns } }] }));
+    const { out, status } = await run("fit", file, "--size", "1G");
+    expect(status).toBe(0);
+    const profile = join(folder, "fitted.yaml");
+    writeFileSync(profile, out);
+    expect(loadProfile(profile)).toMatchObject({ name: "my-run", model: "distribution", sizeBytes: 2 ** 30 });
+  });
+
+  it("says why a file is no fio run", async () => {
+    const file = join(folder, "run.json");
+    writeFileSync(file, "[]");
+    const { err, status } = await run("fit", file);
+    expect(err).toMatch(/^blkforge: BLK_E_FILE {2}.*run\.json is not the JSON of a fio run/);
+    expect(status).toBe(2);
   });
 });

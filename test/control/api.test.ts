@@ -174,7 +174,7 @@ describe("errors are JSON with a code, a sentence and the way out", () => {
       "BLK_E_FAULT_INVALID",
       /trigger\.nth/,
     ],
-    ["a body without an end", "POST", faults, " ".repeat(70_000), 413, "BLK_E_USAGE", /over 65536 bytes/],
+    ["a body without an end", "POST", faults, " ".repeat(70_000), 413, "BLK_E_API_BODY", /over 65536 bytes/],
   ])("%s", async (_what, method, path, body, status, code, message) => {
     const answer = await ask(method, path, body);
     expect(answer).toEqual({

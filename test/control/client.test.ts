@@ -37,6 +37,24 @@ describe("over a real socket", () => {
     expect((await client.faultKinds()).map(({ name }) => name)).toEqual(["error", "delay", "hang"]);
   });
 
+  test("requests that name no length are taken, as curl sends them", async () => {
+    const ask = (method: string, target: string, chunks: string[] = []) =>
+      new Promise<number | undefined>((resolve, reject) => {
+        const headers = chunks.length === 0 ? {} : { "transfer-encoding": "chunked" };
+        const sent = request({ socketPath: path, method, path: target, headers }, (answer) => {
+          answer.resume().once("end", () => resolve(answer.statusCode));
+        });
+        sent.removeHeader("content-length");
+        sent.once("error", reject);
+        for (const chunk of chunks) sent.write(chunk);
+        sent.end();
+      });
+    const faults = "/devices/disk%20%231/faults";
+    expect(await ask("POST", faults, ['{"kind":"error",', '"name":"a"}'])).toBe(201);
+    expect(await ask("DELETE", `${faults}/a`)).toBe(200);
+    expect(await ask("POST", `${faults}/reset`)).toBe(200);
+  });
+
   test("a fault's whole life", async () => {
     const { faults } = await client.device("disk #1");
     const added = await faults.add({ kind: "hang", name: "stuck", trigger: { ops: ["read"], armed: false } });

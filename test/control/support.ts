@@ -36,6 +36,7 @@ export function fakeDevice(name = "disk", health: HealthLog | null = null): Fake
     timing: "sleep" as const,
     timingReason: "asked for",
     uris: [],
+    floorNs: null,
   });
   const control: DeviceControl = {
     name,
@@ -48,6 +49,7 @@ export function fakeDevice(name = "disk", health: HealthLog | null = null): Fake
       schemaVersion,
       device: name,
       seed: 42,
+      floorNs: null,
       uptimeNs: 5e9,
       inFlight: 2,
       held: 1,

@@ -62,6 +62,16 @@ describe("simulation of a profile", () => {
     expect(report.bytesPerSecond).toBe((100 * 8192 + 50 * 4096) / 0.1);
   });
 
+  test("what the model tells of its state at the end is reported, in words for people", () => {
+    const { report, stats } = run("ebs-gp2", "[a]\nrw=randread\niodepth=4\nnumber_ios=500");
+    expect(report.model).toMatchObject({ iopsBasePerSecond: 300, iopsMaximumCredits: 5_400_000 });
+    expect(report.model?.iopsCredits).toBeLessThan(5_400_000 - 400);
+    expect(formatReport(report, stats, undefined)).toMatch(
+      /the device at the end\niops base per second +300\n.*\niops credits +5\d+/,
+    );
+    expect(run("fixed", "[a]\nnumber_ios=1").report.model).toBeUndefined();
+  });
+
   test("people get a table, where the time went, and a histogram", () => {
     const { report, stats, measured } = run("hdd-7200", "[a]\nrw=randread\nnumber_ios=500");
     const text = formatReport(report, stats, measured, { widthColumns: 100 });

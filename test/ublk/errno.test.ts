@@ -20,7 +20,7 @@ const blockLayerErrors = [
     "ENOMEM",
     "EBUSY",
   ],
-  ...["EAGAIN", "ENODEV", "EREMCHG", "ETOOMANYREFS", "EOVERFLOW", "ETIME", "EIO"],
+  ...["EINVAL", "EAGAIN", "ENODEV", "EREMCHG", "ETOOMANYREFS", "EOVERFLOW", "ETIME", "EIO"],
 ];
 
 describe("errno over ublk", () => {

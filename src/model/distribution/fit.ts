@@ -54,7 +54,7 @@ export function fitProfile({ path, name, size }: FitOptions): string {
   if (found.length === 0) throw new Error(`${path} has no reads, writes, trims or syncs`);
   const document = {
     name,
-    description: `Latencies of a fio run: ${found.map(({ key, latencies }) => `${latencies.count} ${key}s`).join(", ")}`,
+    description: `Latencies of a fio run: ${found.map(({ key, latencies }) => `${latencies.count} x ${key}`).join(", ")}`,
     model: "distribution",
     size,
     blockSize: { logical: 512, physical: "4K" },
@@ -95,7 +95,7 @@ function acceptanceOf(operation: "read" | "write", latencies: FioLatencies) {
   return [50, 99].map((percent) => ({
     figure: `${operation}s: ${percent} % of them, ${formatDuration(quantileOf(latencies, percent))}`,
     run: { rw: `rand${operation}`, bs: "4k", number_ios: 20_000 },
-    measure: `${operation}.p${percent}Ns`,
+    measure: `p${percent}`,
     is: `${Math.round(quantileOf(latencies, percent))}ns`,
   }));
 }

@@ -31,17 +31,13 @@ export const slowPresets = {
     { kind: "episodes", between: { mean: "12h" }, lasting: ["1h", "4h"], ratio: [2, 10] },
   ],
   /** Gunawi et al., "Fail-Slow at Scale" (FAST'18): SSD firmware that stops for seconds. How often is unverified. */
-  "fail-slow-firmware": [
-    { kind: "episodes", between: { mean: "10m" }, lasting: ["1s", "5s"], ratio: "stop" },
-  ],
+  "fw-stall": [{ kind: "episodes", between: { mean: "10m" }, lasting: ["1s", "5s"], ratio: "stop" }],
   /** The same study: few reads four orders of magnitude slower. How few is unverified. */
-  "fail-slow-reads": [{ kind: "requests", operations: ["read"], probability: 0.00001, ratio: 10_000 }],
+  "ssd-read-10000x": [{ kind: "requests", operations: ["read"], probability: 0.00001, ratio: 10_000 }],
   /** The same study: vibration makes disks retry, and takes 50 to 90 % of their speed. Lengths are unverified. */
-  "fail-slow-vibration": [
-    { kind: "episodes", between: { mean: "5m" }, lasting: ["10s", "2m"], ratio: [2, 10] },
-  ],
+  "hdd-vibration": [{ kind: "episodes", between: { mean: "5m" }, lasting: ["10s", "2m"], ratio: [2, 10] }],
   /** The same study: gunk on the platter, 2 MB/s and later 11 (of some 150; the times are unverified). */
-  "fail-slow-gunk": [
+  "hdd-gunk": [
     {
       kind: "timeline",
       phases: [
@@ -50,10 +46,10 @@ export const slowPresets = {
       ],
     },
   ],
+  /** The same study: drives in hot places throttle, lightly or heavily. All figures are unverified. */
+  thermal: [{ kind: "episodes", between: { mean: "1h" }, lasting: ["5m", "20m"], ratio: [1.3, 10] }],
   /** A Seagate ST2000DM006 measured by ublk-disksim: about 0.2 % of 1707 reads took 75 to 130 ms more, 9 to 16 revolutions. */
-  "fail-slow-retries": [
-    { kind: "requests", operations: ["read"], probability: 0.002, add: ["75ms", "130ms"] },
-  ],
+  "hdd-retry": [{ kind: "requests", operations: ["read"], probability: 0.002, add: ["75ms", "130ms"] }],
 } as const;
 
 export type SlowPreset = keyof typeof slowPresets;

@@ -2,20 +2,20 @@
  * Garbage collection as a process: chooses a superblock, reads what is still valid in it stripe by stripe, places the
  * copies, and erases it on all dies. It runs beside the host's commands and competes with them for dies and channels.
  *
- * Above `background` free superblocks it sleeps. Below, it is paced: each unit the host writes allows so many copies that
- * free space stays level, a little more the less is left. Below `forced`, and in idle time, it goes as fast as it can.
- * Reads are issued until as many copies are on their way as two program units per die hold.
+ * Above `background` free superblocks it sleeps. Below, it is paced: each unit the host writes allows, and demands, so many
+ * copies that free space stays level, a little more the less is left. Below `forced`, and in idle time, it goes as fast as it can.
+ * Reads are issued until as many copies are on their way as four program units per die hold.
  *
  * Once all copies of a superblock are read it is erased, although the last of them may still wait in the controller
  * for their program unit to fill. A drive without protection against power loss would have to fill it up first.
  */
 import { assert } from "../../base/assert.js";
+import type { ModelObserver } from "../observer.js";
 import type { SsdCounters } from "./counters.js";
 import { type Flash, Work } from "./flash.js";
 import { type Frontiers, Stream } from "./frontiers.js";
 import { type Geometry, unitBytes } from "./geometry.js";
 import { type Mapping, nowhere } from "./mapping.js";
-import type { SsdObserver } from "./observer.js";
 import type { PageTimes } from "./page-times.js";
 import type { SsdParameters } from "./schema.js";
 import type { SlcCache } from "./slc-cache.js";
@@ -34,7 +34,13 @@ const stripesAtOnce = 128;
 const scanNs = 10_000;
 
 /** Static wear levelling moves one superblock for so many erased, at most. */
-const erasesPerLevelling = 16;
+const erasesPerLevelling = 8;
+
+/** Free superblocks left before one is given up: one for the host, one for collection. */
+const leastFreeToLose = 2;
+
+/** Where collection keeps reads away: the longest time these have for themselves between two superblocks. */
+const breatherNs = 1_000_000;
 
 const Reason = Object.freeze({ space: 0, fold: 1, level: 2 });
 
@@ -52,7 +58,7 @@ export interface CollectorOptions {
   slcCache: SlcCache;
   wear: Wear;
   counters: SsdCounters;
-  observer: SsdObserver | null;
+  observer: ModelObserver | null;
   operations: number;
 }
 
@@ -68,8 +74,12 @@ export class Collector {
   private erasing = 0;
   /** Enough was erased since wear was last looked at. */
   private levelWanted = false;
+  private lastEndNs = 0;
+  /** Where copies go. */
+  private stream = 0;
   private victim: number = none;
   private cursor = 0;
+  private isPaced = false;
   /** Copies the host's writes have allowed and that are not yet made. */
   private tokens = 0;
   private tokensPerUnit = 0;
@@ -81,6 +91,8 @@ export class Collector {
   private readonly unitsOfOp: Uint32Array;
   private readonly placesOfOp: Uint8Array;
   private readonly mostCopies: number;
+  /** How far copies may fall behind what the host's writes allow. */
+  private readonly mostTokens: number;
 
   private readonly gc: SsdParameters["gc"];
   private readonly eraseNs: number;
@@ -97,7 +109,7 @@ export class Collector {
   private readonly reason: Uint8Array;
   private readonly isLost: Uint8Array;
   private readonly counters: SsdCounters;
-  private readonly observer: SsdObserver | null;
+  private readonly observer: ModelObserver | null;
 
   constructor(options: CollectorOptions) {
     const { parameters, geometry } = options;
@@ -122,11 +134,12 @@ export class Collector {
     this.unitsOfOp = new Uint32Array(options.operations * geometry.stripeUnits);
     this.placesOfOp = new Uint8Array(options.operations * geometry.stripeUnits);
     this.mostCopies = Collector.mostCopies(geometry);
+    this.mostTokens = this.mostCopies;
   }
 
-  /** Units on their way at once. */
-  static mostCopies({ dies, programUnits }: Geometry): number {
-    return 2 * dies * programUnits;
+  /** Units on their way at once: what keeps all dies busy, but no more than half a superblock. */
+  static mostCopies({ dies, programUnits, stripeUnits, superblockUnits }: Geometry): number {
+    return Math.min(4 * dies * programUnits, Math.max(dies * stripeUnits, superblockUnits / 2));
   }
 
   /** Operations it can have under way. */
@@ -139,14 +152,22 @@ export class Collector {
   hostMayPlace(stream: number): boolean {
     const { frontiers, superblocks, geometry, slcCache } = this;
     if (stream === Stream.slc && slcCache.isFull()) return false;
-    if (!frontiers.isShared) return frontiers.roomIn(stream) > 0 || superblocks.freeCount >= 2;
+    // Pacing holds both ways: a host that writes faster than copies are made waits for them.
+    if (this.victim !== none && this.isPaced && this.tokens >= this.mostTokens) return false;
+    if (!frontiers.isShared || stream === Stream.slc) {
+      if (frontiers.roomIn(stream) > 0) return true;
+      // One superblock stays for the next collection, and what the present ones still need.
+      const lacking = this.reading + this.copiesLeftToRead() - frontiers.roomIn(this.stream);
+      const needed = Math.max(1, Math.ceil(lacking / geometry.superblockUnits));
+      return superblocks.freeCount > needed;
+    }
     const room = frontiers.roomIn(stream) + superblocks.freeCount * geometry.superblockUnits;
-    return room - this.copiesLeft() > geometry.superblockUnits;
+    return room - this.reading - this.copiesLeftToRead() > geometry.superblockUnits;
   }
 
   /** The host has written a unit: allows copies. */
   allow(): void {
-    this.tokens = Math.min(this.tokens + this.tokensPerUnit, this.mostCopies);
+    this.tokens = Math.min(this.tokens + this.tokensPerUnit, this.mostTokens);
   }
 
   /** Does what can be done now. */
@@ -163,7 +184,7 @@ export class Collector {
     const superblock = flash.owner[op];
     const first = op * this.geometry.stripeUnits;
     const units = flash.amount[op];
-    const stream = frontiers.copyStream(superblock);
+    const stream = this.streamFor(superblock);
     let copied = 0;
     for (let i = 0; i < units; i++) {
       const unit = unitsOfOp[first + i];
@@ -194,11 +215,15 @@ export class Collector {
     if (--this.erasesLeft[superblock] > 0) return;
     this.mapping.forget(superblock);
     this.slcCache.erased(superblock);
-    this.superblocks.release(superblock, this.isLost[superblock] === 1);
+    // One that nothing can do without just now is lost after its next erase.
+    const isLost = this.isLost[superblock] === 1 && this.superblocks.freeCount >= leastFreeToLose;
+    this.superblocks.release(superblock, isLost);
+    if (isLost) this.counters.retired++;
     this.counters.erased++;
     if (this.counters.erased % erasesPerLevelling === 0) this.levelWanted = true;
     this.erasing--;
     this.inWork--;
+    this.lastEndNs = nowNs;
     this.observer?.span(
       "gc",
       0,
@@ -209,30 +234,35 @@ export class Collector {
     this.observer?.level("free superblocks", nowNs, this.superblocks.freeCount);
   }
 
-  private get isUrgent(): boolean {
-    return (
-      this.isIdleTime ||
-      this.superblocks.freeCount <= this.gc.forced ||
-      (this.victim !== none &&
-        this.reason[this.victim] === Reason.fold &&
-        (this.isFoldTime || this.slcCache.mustFold))
-    );
+  private streamFor(superblock: number): number {
+    return this.reason[superblock] === Reason.level ? Stream.level : this.frontiers.copyStream(superblock);
   }
 
-  private copiesLeft(): number {
-    return this.victim === none ? this.reading : this.superblocks.valid[this.victim] + this.reading;
+  private get isUrgent(): boolean {
+    // Writes that wait for folding allow no copies, so nothing paced may stand before it.
+    if (this.isIdleTime || this.slcCache.mustFold || this.superblocks.freeCount <= this.gc.forced)
+      return true;
+    return this.isFoldTime && this.victim !== none && this.reason[this.victim] === Reason.fold;
+  }
+
+  /** Copies still to be read, at most: of those being read some are counted twice. */
+  private copiesLeftToRead(): number {
+    return this.victim === none ? 0 : this.superblocks.valid[this.victim];
   }
 
   /** Chooses the next superblock, if one is wanted. */
   private begin(nowNs: number): boolean {
     const { superblocks, frontiers, gc, geometry } = this;
-    if (this.erasing >= mostErasing) return false;
+    if (this.erasing >= mostErasing || !this.mayBlock(nowNs)) return false;
     const superblock = this.choose(nowNs);
     if (superblock === none) return false;
     const valid = superblocks.valid[superblock];
-    const room =
-      frontiers.roomIn(frontiers.copyStream(superblock)) + superblocks.freeCount * geometry.superblockUnits;
+    const stream = this.streamFor(superblock);
+    // Copies for another stream are under way: both could need the last free superblock.
+    if (this.reading > 0 && stream !== this.stream) return false;
+    const room = frontiers.roomIn(stream) + superblocks.freeCount * geometry.superblockUnits;
     if (valid + this.reading > room) return false;
+    this.stream = stream;
     superblocks.state[superblock] = State.collecting;
     frontiers.noteLifetime(superblock);
     this.inWork++;
@@ -248,8 +278,18 @@ export class Collector {
     } else {
       this.tokensPerUnit = pacing === 0 ? Number.POSITIVE_INFINITY : pacing;
     }
-    if (this.tokensPerUnit === Number.POSITIVE_INFINITY) this.tokens = this.mostCopies;
+    this.isPaced = pacing !== 0;
+    if (!this.isPaced) this.tokens = this.mostTokens;
     return true;
+  }
+
+  /** Whether reads of the host may be kept away again: between two superblocks they have the media for themselves. */
+  private mayBlock(nowNs: number): boolean {
+    if (this.gc.blocking === "none") return true;
+    if (this.inWork > 0) return false;
+    if (nowNs >= this.lastEndNs + breatherNs || !this.flash.hasWaitingReads) return true;
+    this.continueAtNs = this.lastEndNs + breatherNs;
+    return false;
   }
 
   /** The superblock to collect next, and why; `none` if nothing has to be. */
@@ -278,7 +318,7 @@ export class Collector {
         return slc;
       }
     }
-    if (superblock === none && this.levelWanted) {
+    if (superblock === none && this.levelWanted && this.reading === 0) {
       this.levelWanted = false;
       const cold = superblocks.leastWorn();
       if (cold !== none && this.wear.isUneven(cold)) {
@@ -322,7 +362,7 @@ export class Collector {
       flash.address[op] = address;
       flash.amount[op] = units;
       this.reading += units;
-      this.tokens -= units;
+      if (this.reason[victim] === Reason.space) this.tokens -= units;
       this.readsOf[victim]++;
       this.pageTimes.locate(address);
       flash.submit(op, this.pageTimes.die, 0, this.pageTimes.readNs, units * unitBytes, nowNs);

@@ -12,6 +12,7 @@ import { Ring } from "../ring.js";
 import { Arbiter } from "./controller/arbiter.js";
 import { Coalescing } from "./controller/coalescing.js";
 import { Direction, Link } from "./controller/link.js";
+import { ControllerTime } from "./controller-time.js";
 import type { SsdParameters } from "./schema.js";
 
 type Direct = NonNullable<SsdParameters["direct"]>;
@@ -43,6 +44,7 @@ export class DirectModel implements Model {
   private readonly arbiter: Arbiter;
   private readonly coalescing: Coalescing;
   private readonly link: Link;
+  private readonly controllerTime: ControllerTime;
   private readonly unitFreeNs: Float64Array;
   private readonly completed: Ring;
   private readonly completedNs: Float64Array;
@@ -65,6 +67,7 @@ export class DirectModel implements Model {
       parameters.queue.arbitration.queues,
       capacity,
     );
+    this.controllerTime = new ControllerTime(parameters.firmware, parameters.queue.maximumTransfer, requests);
     this.link = new Link(parameters.link);
     this.unitFreeNs = new Float64Array(direct.units);
     this.completed = new Ring(capacity);
@@ -130,7 +133,7 @@ export class DirectModel implements Model {
       const slot = arbiter.next();
       const op = requests.op[slot];
       this.active++;
-      this.controllerFreeNs = nowNs + (op === Op.read ? firmware.command.read : firmware.command.write);
+      this.controllerFreeNs = nowNs + this.controllerTime.busyNs(slot);
       const overheadNs =
         op === Op.read
           ? firmware.read

@@ -11,9 +11,9 @@
  */
 import { assert } from "../../base/assert.js";
 import type { EventHeap } from "../event-heap.js";
+import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
 import type { Geometry } from "./geometry.js";
-import type { SsdObserver } from "./observer.js";
 import type { SsdParameters } from "./schema.js";
 
 /** No operation. */
@@ -89,7 +89,7 @@ export interface FlashOptions {
   /** Operations there can be at once. */
   capacity: number;
   sink: FlashSink;
-  observer: SsdObserver | null;
+  observer: ModelObserver | null;
 }
 
 export class Flash {
@@ -129,6 +129,7 @@ export class Flash {
   private readonly overtaken: Uint16Array;
   private readonly activeReads: Uint8Array;
   private readonly waitingReads: Int32Array;
+  private allWaitingReads = 0;
   private readonly backgroundHead: Int32Array;
   private readonly backgroundTail: Int32Array;
 
@@ -162,7 +163,7 @@ export class Flash {
   private readonly dieEvent: number;
   private readonly channelEvent: number;
   private readonly sink: FlashSink;
-  private readonly observer: SsdObserver | null;
+  private readonly observer: ModelObserver | null;
   private readonly channels: number;
   private readonly planes: number;
   private readonly dies: number;
@@ -250,6 +251,11 @@ export class Flash {
     return dies * (planes + 2 + stale) + channels;
   }
 
+  /** Whether any read of the host waits for a die. */
+  get hasWaitingReads(): boolean {
+    return this.allWaitingReads > 0;
+  }
+
   /** Time so many bytes take on a channel. */
   transferNs(bytes: number): number {
     return this.commandNs + bytes * this.nsPerByte;
@@ -295,6 +301,7 @@ export class Flash {
       else this.next[this.laneTail[lane]] = op;
       this.laneTail[lane] = op;
       this.waitingReads[die]++;
+      this.allWaitingReads++;
       if (this.phase[die] === Phase.busy) this.suspend(die, nowNs);
     } else {
       if (this.backgroundHead[die] === none) {
@@ -400,25 +407,30 @@ export class Flash {
     else this.dispatchDie(die, nowNs);
   }
 
-  /** As `dispatchDie`, with no more dies at work than the limit; others wait in order. */
-  private dispatchLimited(first: number, nowNs: number): void {
-    const { isActive, limitedDies } = this;
-    let die = first;
-    for (;;) {
-      if (isActive[die] === 0 && this.activeDies >= this.limitDies) {
-        if (this.isWaiting[die] === 0) {
-          this.isWaiting[die] = 1;
-          limitedDies.push(die);
-        }
-        return;
-      }
+  /**
+   * As `dispatchDie`, with no more dies at work than the limit. A die between two operations goes to the end of those that
+   * wait, so that all get their turn.
+   */
+  private dispatchLimited(die: number, nowNs: number): void {
+    const { isActive, isWaiting, limitedDies } = this;
+    const isBetween = this.activeReads[die] === 0 && this.phase[die] === Phase.idle;
+    if (!isBetween) {
       this.dispatchDie(die, nowNs);
-      const active = this.activeReads[die] > 0 || this.phase[die] !== Phase.idle ? 1 : 0;
-      this.activeDies += active - isActive[die];
-      isActive[die] = active;
-      if (limitedDies.length === 0 || this.activeDies >= this.limitDies) return;
-      die = limitedDies.shift();
-      this.isWaiting[die] = 0;
+      return;
+    }
+    this.activeDies -= isActive[die];
+    isActive[die] = 0;
+    const hasWork = this.waitingReads[die] > 0 || this.backgroundHead[die] !== none;
+    if (hasWork && isWaiting[die] === 0) {
+      isWaiting[die] = 1;
+      limitedDies.push(die);
+    }
+    while (limitedDies.length > 0 && this.activeDies < this.limitDies) {
+      const next = limitedDies.shift();
+      isWaiting[next] = 0;
+      this.dispatchDie(next, nowNs);
+      isActive[next] = this.activeReads[next] > 0 || this.phase[next] !== Phase.idle ? 1 : 0;
+      this.activeDies += isActive[next];
     }
   }
 
@@ -444,6 +456,7 @@ export class Flash {
       laneHead[lane] = this.next[op];
       laneOp[lane] = op;
       this.waitingReads[die]--;
+      this.allWaitingReads--;
       this.activeReads[die]++;
       if (isOvertaking) this.overtaken[die]++;
       this.dieBusyNs[die] += this.arrayNs[op];

@@ -29,9 +29,11 @@ export const Stream = Object.freeze({
   slc: 3,
   /** Copies of data that were taken to die young, where lifetimes are told apart. */
   warm: 4,
+  /** What wear levelling moves to worn superblocks, because it is seldom written. */
+  level: 5,
 });
 
-const streams = 5;
+const streams = 6;
 
 export interface FrontiersOptions {
   parameters: SsdParameters;
@@ -50,6 +52,8 @@ export class Frontiers {
   copiesPending = 0;
   /** Units the host has had placed. */
   placed = 0;
+  /** Units sent to flash, whatever they hold. */
+  sent = 0;
   /** Number of the last program with data of the host. */
   lastSequence = 0;
 
@@ -153,6 +157,13 @@ export class Frontiers {
     return this.isProgrammed[superblock * geometry.programsPerSuperblock + program] === 0;
   }
 
+  /** Units that have a place and are not yet sent to flash. */
+  get unsent(): number {
+    let units = 0;
+    for (let stream = 0; stream < streams; stream++) units += this.place[stream] - this.first[stream];
+    return units;
+  }
+
   /** Places a unit, whose data are at `before` as yet, at the end of a stream. There must be room, or a free superblock. */
   put(stream: number, unit: number, before: number, isHost: boolean, nowNs: number): void {
     if (this.superblock[stream] === none) this.openSuperblock(stream);
@@ -232,7 +243,12 @@ export class Frontiers {
 
   private openSuperblock(stream: number): void {
     const { programsPerSuperblock } = this.geometry;
-    const superblock = this.superblocks.open(stream, stream === Stream.slc, this.placed);
+    const superblock = this.superblocks.open(
+      stream,
+      stream === Stream.slc,
+      this.placed,
+      stream === Stream.level,
+    );
     this.superblock[stream] = superblock;
     this.place[stream] = 0;
     this.first[stream] = 0;
@@ -261,6 +277,7 @@ export class Frontiers {
       this.hostPrograms++;
     }
     const die = (this.first[stream] / units) % geometry.dies;
+    this.sent += units;
     this.hostHeld[stream] = 0;
     this.copiesHeld[stream] = 0;
     this.first[stream] = this.place[stream];

@@ -4,7 +4,6 @@ import { DirectModel } from "./direct.js";
 import { type CreateSsdOptions, SsdModel } from "./model.js";
 
 export { type CreateSsdOptions, SsdModel } from "./model.js";
-export type { SsdObserver } from "./observer.js";
 export { type SsdParameters, ssdSchema, ssdShape } from "./schema.js";
 
 /** Flash behind a translation layer, or a medium written in place where the profile says `direct`. */

@@ -17,12 +17,14 @@ import { Flag, noSlot, Op, type RequestSlot, type RequestTable } from "../../bas
 import { Breakdown } from "../breakdown.js";
 import { EventHeap } from "../event-heap.js";
 import type { CompletionSink, Model, ModelReport } from "../model.js";
+import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
 import { Collector } from "./collector.js";
 import { Arbiter } from "./controller/arbiter.js";
 import { Coalescing } from "./controller/coalescing.js";
 import { Direction, Link } from "./controller/link.js";
 import { Thermal, Throttle } from "./controller/thermal.js";
+import { ControllerTime } from "./controller-time.js";
 import { createCounters, type SsdCounters, writeAmplification } from "./counters.js";
 import { Flash, type FlashSink, Work } from "./flash.js";
 import { Frontiers } from "./frontiers.js";
@@ -30,7 +32,6 @@ import { Geometry, unitBytes } from "./geometry.js";
 import type { Layout } from "./layout.js";
 import { MapCache } from "./map-cache.js";
 import { Mapping, nowhere } from "./mapping.js";
-import type { SsdObserver } from "./observer.js";
 import { PageTimes } from "./page-times.js";
 import { precondition } from "./precondition.js";
 import type { SsdParameters } from "./schema.js";
@@ -47,7 +48,7 @@ export interface CreateSsdOptions {
   seed: number;
   /** Whether the drive has a cache the host must flush: the profile's `writeCache`. */
   hasVolatileCache?: boolean | undefined;
-  observer?: SsdObserver | undefined;
+  observer?: ModelObserver | undefined;
 }
 
 /** Events carry a slot, or the number of a lane, die or channel, and above these bits what has happened. */
@@ -94,7 +95,7 @@ export class SsdModel implements Model, FlashSink {
 
   private readonly requests: RequestTable;
   private readonly parameters: SsdParameters;
-  private readonly observer: SsdObserver | null;
+  private readonly observer: ModelObserver | null;
   private readonly events: EventHeap;
   private readonly pageTimes: PageTimes;
   private readonly frontiers: Frontiers;
@@ -103,10 +104,13 @@ export class SsdModel implements Model, FlashSink {
   private readonly arbiter: Arbiter;
   private readonly coalescing: Coalescing;
   private readonly link: Link;
+  private readonly controllerTime: ControllerTime;
   private readonly slcCache: SlcCache;
   private readonly mapCache: MapCache | null;
   private readonly wear: Wear;
   private readonly thermal: Thermal | null;
+  /** The level of throttling the dies have been told of. */
+  private throttle: number = Throttle.none;
   /** Whether an acknowledged write outlives a power cut as it is. */
   private readonly isProtected: boolean;
   private readonly isWriteThrough: boolean;
@@ -168,6 +172,7 @@ export class SsdModel implements Model, FlashSink {
       parameters.queue.arbitration.queues,
       capacity,
     );
+    this.controllerTime = new ControllerTime(parameters.firmware, parameters.queue.maximumTransfer, requests);
     this.link = new Link(parameters.link);
 
     const geometry = new Geometry(parameters, sizeBytes);
@@ -363,24 +368,16 @@ export class SsdModel implements Model, FlashSink {
   }
 
   private begin(slot: RequestSlot, nowNs: number): void {
-    const { firmware, queue } = this.parameters;
+    const { controllerTime } = this;
     this.active++;
     this.breakdown.queueNs[slot] = nowNs - this.sinceNs[slot];
-    // The host splits what is larger than the drive takes at once (MDTS); each part is a command.
-    const bytes = this.requests.lengthBytes[slot];
-    const commands =
-      this.movesData(slot) && bytes > queue.maximumTransfer ? Math.ceil(bytes / queue.maximumTransfer) : 1;
-    const commandNs = this.requests.op[slot] === Op.read ? firmware.command.read : firmware.command.write;
-    this.firmwareFreeNs = nowNs + commands * commandNs;
-    const overheadNs = this.latencyOf(slot) + (commands - 1) * commandNs + this.wakeNs;
+    this.firmwareFreeNs = nowNs + controllerTime.busyNs(slot);
+    // Of several commands made of one request the last decides.
+    const laterNs = (controllerTime.commands(slot) - 1) * controllerTime.commandNs(slot);
+    const overheadNs = this.latencyOf(slot) + laterNs + this.wakeNs;
     this.wakeNs = 0;
     this.breakdown.overheadNs[slot] = overheadNs;
     this.events.push(nowNs + overheadNs, Event.decoded | slot);
-  }
-
-  private movesData(slot: RequestSlot): boolean {
-    const op = this.requests.op[slot];
-    return op === Op.read || op === Op.write;
   }
 
   private latencyOf(slot: RequestSlot): number {
@@ -666,9 +663,9 @@ export class SsdModel implements Model, FlashSink {
 
   /** The heat of an operation; throttling may begin or end with it. */
   private warm(thermal: Thermal, arrayNs: number, nowNs: number): void {
-    const { level } = thermal;
     thermal.addEnergy(this.parameters.flash.dieWatts * arrayNs * 1e-9, nowNs);
-    if (thermal.level === level) return;
+    if (thermal.level === this.throttle) return;
+    this.throttle = thermal.level;
     this.flash.limit(Math.max(1, Math.round(this.geometry.dies * thermal.speed)));
     this.observer?.level("dies allowed", nowNs, Math.round(this.geometry.dies * thermal.speed));
   }
@@ -776,9 +773,11 @@ export class SsdModel implements Model, FlashSink {
   private idle(nowNs: number): void {
     if (this.inDrive > 0) return;
     const { gc, slcCache } = this.parameters;
-    const idleNs = nowNs - this.lastActivityNs;
-    if (gc.idleAfter > 0 && idleNs >= gc.idleAfter) this.collector.isIdleTime = true;
-    if (slcCache.foldAfter > 0 && idleNs >= slcCache.foldAfter) this.collector.isFoldTime = true;
+    // Compared as they were added: a difference could fall short of the limit by rounding, for ever.
+    const { lastActivityNs } = this;
+    if (gc.idleAfter > 0 && nowNs >= lastActivityNs + gc.idleAfter) this.collector.isIdleTime = true;
+    if (slcCache.foldAfter > 0 && nowNs >= lastActivityNs + slcCache.foldAfter)
+      this.collector.isFoldTime = true;
     this.makeProgress(nowNs);
     this.waitForIdle();
   }
@@ -833,11 +832,21 @@ export class SsdModel implements Model, FlashSink {
       assert(mapping.unitAt(address) === unit, "the way back from flash leads to the same unit");
     }
     assert(mapped === mapping.mapped, "mapped units are counted");
+    const { programmed, copied, folded, levelled, padding, erased } = this.counters;
+    const written = programmed + copied + folded + levelled + padding;
+    assert(
+      this.frontiers.sent + this.frontiers.unsent === written,
+      "what is programmed is data of the host, copies, folds, levelling and padding",
+    );
+    assert(superblocks.erasesDone === erased, "every superblock collected is erased once");
+    assert(flash.done[Work.erase] >= erased * geometry.dies, "every die erases its share");
+    const { program, erase, suspend, independentPlanes } = this.parameters.flash;
+    const lanes = independentPlanes ? geometry.planes : 1;
+    // Time is counted when an operation begins.
+    const begunNs =
+      Math.max(program, erase) + suspend.resume + suspend.time + lanes * this.pageTimes.longestReadNs;
     for (let die = 0; die < geometry.dies; die++) {
-      assert(
-        flash.dieBusyNs[die] <= nowNs * geometry.planes + 1e9,
-        "a die works no longer than time has passed",
-      );
+      assert(flash.dieBusyNs[die] <= nowNs * lanes + begunNs, "a die works no longer than time has passed");
     }
   }
 }

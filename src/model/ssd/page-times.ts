@@ -18,6 +18,7 @@ export class PageTimes {
 
   /** Sensing the first page type. */
   readonly firstReadNs: number;
+  readonly longestReadNs: number;
 
   private readonly byType: Float64Array;
   private readonly slcReadNs: number;
@@ -32,6 +33,7 @@ export class PageTimes {
       typeof read === "number" ? read : read[Math.min(type, read.length - 1)],
     );
     this.firstReadNs = this.byType[0];
+    this.longestReadNs = Math.max(...this.byType);
     this.slcReadNs = flash.slcMode.read;
   }
 

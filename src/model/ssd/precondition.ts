@@ -30,7 +30,7 @@ export function precondition(
   const units = state === "fresh" ? 0 : Math.round(hostUnits * fill);
   const isRandom = state === "random" && units > 0;
   const valid = isRandom
-    ? steadyState(units, superblockUnits, superblocks.count - gc.background)
+    ? steadyState(units, superblockUnits, superblocks.count - freeInSteadyState(gc))
     : inOrder(units, superblockUnits);
   const layout = new Layout({ hostUnits, superblockUnits, valid, random: isRandom ? random : undefined });
   // Since the oldest was opened the host has written about what is invalid by now.
@@ -41,6 +41,11 @@ export function precondition(
     superblocks.valid[superblock] = count;
   });
   return layout;
+}
+
+/** Pacing is even in the middle between its two thresholds; without it collection begins below the upper one. */
+function freeInSteadyState({ background, forced, pacing }: SsdParameters["gc"]): number {
+  return pacing === "auto" ? Math.round((background + forced) / 2) : background;
 }
 
 function inOrder(units: number, superblockUnits: number): number[] {

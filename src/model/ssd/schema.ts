@@ -163,6 +163,12 @@ const firmwareSchema = z
       .transform((given) => (typeof given === "number" ? { read: given, write: given } : given))
       .describe("Time a command takes of the controller alone, one after the other: 1/IOPS at best")
       .prefault("1us"),
+    throughput: z
+      .strictObject({ read: byteRate, write: byteRate })
+      .describe(
+        "Data the controller moves at most (its memory, ECC), where that is less than link and channels",
+      )
+      .optional(),
   })
   .describe("What the controller spends on a command");
 

@@ -43,6 +43,8 @@ export class Superblocks {
   /** Erases of the most worn, and of all. */
   mostErases: number;
   totalErases: number;
+  /** Erases since power-on. */
+  erasesDone = 0;
   private nextOrder = 0;
   private readonly freeList: Int32Array;
 
@@ -66,13 +68,13 @@ export class Superblocks {
     this.freeCount = count;
   }
 
-  /** Takes the least worn free superblock. */
-  open(stream: number, isSlc: boolean, hostUnits: number): number {
+  /** Takes the least worn free superblock, or the most worn one for data that will stay. */
+  open(stream: number, isSlc: boolean, hostUnits: number, isToStay = false): number {
     assert(this.freeCount > 0, "a superblock is opened only when one is free");
     const { freeList, erases } = this;
     let best = 0;
     for (let i = 1; i < this.freeCount; i++) {
-      const difference = erases[freeList[i]] - erases[freeList[best]];
+      const difference = (erases[freeList[i]] - erases[freeList[best]]) * (isToStay ? -1 : 1);
       if (difference < 0 || (difference === 0 && freeList[i] < freeList[best])) best = i;
     }
     const superblock = freeList[best];
@@ -95,6 +97,7 @@ export class Superblocks {
   release(superblock: number, isLost: boolean): void {
     assert(this.valid[superblock] === 0, "what is erased holds no data");
     this.totalErases++;
+    this.erasesDone++;
     if (++this.erases[superblock] > this.mostErases) this.mostErases = this.erases[superblock];
     if (this.isSlc[superblock] === 1) this.slcCount--;
     this.isSlc[superblock] = 0;

@@ -67,7 +67,6 @@ export class Wear {
     this.badBlocks++;
     if (this.badBlocks <= spares || this.expendable <= 0) return false;
     this.expendable--;
-    this.counters.retired++;
     return true;
   }
 

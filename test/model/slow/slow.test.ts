@@ -187,7 +187,7 @@ describe("presets", () => {
   });
 
   it("can be named in a profile of any model, and refused in one sentence", () => {
-    expect(loadProfile("hdd-7200", { settings: ["slow=fail-slow-retries"] }).slow).toHaveLength(1);
+    expect(loadProfile("hdd-7200", { settings: ["slow=hdd-retry"] }).slow).toHaveLength(1);
     expect(loadProfile("hdd-7200").slow).toEqual([]);
     expect(() => loadProfile("fixed", { settings: ["slow=fail-slow"] })).toThrow(/slow.*fail-slow/);
   });

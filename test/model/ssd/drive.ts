@@ -1,15 +1,15 @@
 /** A solid-state drive on the virtual clock, for tests: requests in, completion times out. */
 import { Random } from "../../../src/base/random.js";
 import { Op, type Operation, RequestTable } from "../../../src/base/request.js";
+import type { ModelObserver } from "../../../src/model/observer.js";
 import { SsdModel, type SsdParameters, ssdSchema } from "../../../src/model/ssd/index.js";
-import type { SsdObserver } from "../../../src/model/ssd/observer.js";
 
 type Written = Record<string, unknown>;
 
 export const unitBytes = 4096;
 
 /** No overheads, an endless link, one page type: what analytical checks are stated for. Groups are merged key by key. */
-export function plainDrive(changes: Record<string, Written> = {}): SsdParameters {
+export function plainDrive(changes: Written = {}): SsdParameters {
   const plain: Record<string, Written> = {
     flash: {
       channels: 8,
@@ -28,7 +28,8 @@ export function plainDrive(changes: Record<string, Written> = {}): SsdParameters
     writeBuffer: { size: 2 ** 20, powerLossProtection: true },
   };
   const merged: Written = { ...changes };
-  for (const [group, keys] of Object.entries(plain)) merged[group] = { ...keys, ...changes[group] };
+  for (const [group, keys] of Object.entries(plain))
+    merged[group] = { ...keys, ...(changes[group] as Written | undefined) };
   return ssdSchema.parse(merged);
 }
 
@@ -47,7 +48,7 @@ export class TestDrive {
   constructor(
     parameters: SsdParameters,
     readonly sizeBytes: number,
-    options: { capacity?: number; seed?: number; writeCache?: boolean; observer?: SsdObserver } = {},
+    options: { capacity?: number; seed?: number; writeCache?: boolean; observer?: ModelObserver } = {},
   ) {
     this.requests = new RequestTable(options.capacity ?? 256);
     this.model = new SsdModel({

@@ -1,0 +1,177 @@
+/**
+ * `blkforge calibrate-floor`: measures what a transport itself takes on this machine, with the device `instant` behind it.
+ *
+ * The device is served by a process of its own, as it will be later, and fio is the client, as it will be later too: one
+ * request at a time, psync with O_DIRECT on kernel devices, its nbd engine in user space.
+ */
+import { execFile, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { release, tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { promisify } from "node:util";
+import { Command, Option } from "commander";
+import { BlkError } from "../base/errors.js";
+import {
+  type Floor,
+  type FloorFile,
+  type FloorTransport,
+  floorTransports,
+  formatFloor,
+  type MeasuredOperation,
+} from "../device/floor.js";
+import { ensurePackages } from "../lab/packages.js";
+
+interface CalibrateOptions {
+  transport?: FloorTransport[];
+  requests: string;
+}
+
+export const command = new Command("calibrate-floor")
+  .description(
+    "Measure the time the transport itself takes on this machine: the median of single requests to the device instant.\n\n" +
+      "Prints a file for --subtract-floor. Kernel devices need root; fio is the client.",
+  )
+  .addOption(
+    new Option(
+      "--transport <name...>",
+      "nbd-user (serve, run), nbd-kernel (attach), ublk (attach --ublk); default: the two of the kernel for root, else nbd-user",
+    ).choices(floorTransports),
+  )
+  .option("--requests <n>", "requests per operation", "2000")
+  .addHelpText(
+    "after",
+    `
+Examples:
+  blkforge calibrate-floor > floor.json
+  blkforge run fixed --set latency=1ms --subtract-floor floor.json -- fio ...
+  sudo blkforge calibrate-floor --transport ublk > floor.json
+  sudo blkforge attach hdd-7200 --ublk --subtract-floor floor.json
+  blkforge lab exec --device instant --time virtual -- blkforge calibrate-floor > floor.json`,
+  )
+  .action(calibrate);
+
+/** Beyond it a device that has not come up will not. */
+const readyDeadlineMs = 60_000;
+
+const jobs: Record<MeasuredOperation, string[]> = {
+  read: ["--rw=randread"],
+  write: ["--rw=randwrite"],
+  trim: ["--rw=randtrim"],
+  flush: ["--rw=write", "--fsync=1"],
+};
+
+async function calibrate({ transport, requests }: CalibrateOptions): Promise<void> {
+  if (!/^[1-9]\d{0,6}$/.test(requests)) {
+    throw new BlkError("BLK_E_USAGE", `--requests ${requests} is not possible`, "Give 1 to 9999999");
+  }
+  await ensureFio();
+  const isRoot = process.getuid?.() === 0;
+  const transports = transport ?? (isRoot ? (["nbd-kernel", "ublk"] as const) : (["nbd-user"] as const));
+  const file: FloorFile = { schemaVersion: 1, kernel: release(), floorsNs: {} };
+  for (const name of transports) {
+    const floor = await measure(name, requests);
+    file.floorsNs[name] = floor;
+    process.stderr.write(`blkforge: floor of ${name}: ${formatFloor(floor)}\n`);
+  }
+  process.stdout.write(`${JSON.stringify(file)}\n`);
+}
+
+async function ensureFio(): Promise<void> {
+  try {
+    await promisify(execFile)("fio", ["--version"]);
+  } catch {
+    await ensurePackages(["clients"]);
+  }
+}
+
+async function measure(transport: FloorTransport, requests: string): Promise<Floor> {
+  const folder = mkdtempSync(join(tmpdir(), "blkforge-floor-"));
+  const server = serve(transport, join(folder, "socket"));
+  try {
+    const target = await server.ready;
+    const floor: Floor = { read: 0, write: 0, flush: 0, trim: 0 };
+    for (const operation of Object.keys(jobs) as MeasuredOperation[]) {
+      floor[operation] = await measureOperation(transport, target, operation, requests);
+    }
+    return floor;
+  } finally {
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** The device in a process of its own; `ready` is its path or URI. */
+function serve(transport: FloorTransport, socket: string): { ready: Promise<string>; stop(): Promise<void> } {
+  const how: Record<FloorTransport, string[]> = {
+    "nbd-user": ["serve", "instant", "--listen", `nbd+unix:///?socket=${socket}`],
+    "nbd-kernel": ["attach", "instant", "--scheduler", "none"],
+    // With a cache that is said to be volatile, or the kernel would send no flush.
+    ublk: ["attach", "instant", "--ublk", "--scheduler", "none"],
+  };
+  const [entry] = process.argv.slice(1);
+  const args = [entry, ...how[transport], "--size", "64M", "--set", "writeCache=true"];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
+  let complaint = "";
+  child.stderr.on("data", (text: Buffer) => {
+    complaint = `${complaint}${text}`.slice(-1000);
+  });
+  const ended = new Promise<void>((resolve) => {
+    child.once("exit", () => resolve());
+    child.once("error", () => resolve());
+  });
+  const ready = new Promise<string>((resolve, reject) => {
+    const failed = (what: string): void =>
+      reject(new BlkError("BLK_E_FLOOR", `${transport}: ${what}`, "blkforge doctor says what is missing"));
+    const timer = setTimeout(() => failed("the device did not come up in time"), readyDeadlineMs);
+    const lines: string[] = [];
+    createInterface(child.stdout).on("line", (line) => {
+      lines.push(line);
+      if (line !== "ready") return;
+      clearTimeout(timer);
+      resolve(lines[0]);
+    });
+    ended.then(() => {
+      clearTimeout(timer);
+      failed(complaint.trim().replace(/^blkforge: /, "") || "the device did not start");
+    });
+  });
+  ready.catch(() => {});
+  return {
+    ready,
+    async stop() {
+      child.kill("SIGTERM");
+      await ended;
+    },
+  };
+}
+
+async function measureOperation(
+  transport: FloorTransport,
+  target: string,
+  operation: MeasuredOperation,
+  requests: string,
+): Promise<number> {
+  const engine =
+    transport === "nbd-user"
+      ? ["--ioengine=nbd", `--uri=${target}`, "--thread"]
+      : ["--ioengine=psync", `--filename=${target}`, "--direct=1"];
+  const common = ["--name=floor", "--bs=4k", "--iodepth=1", "--size=32m", "--norandommap", "--time_based=0"];
+  const output = ["--output-format=json", "--lat_percentiles=1"];
+  const args = [...common, ...jobs[operation], `--number_ios=${requests}`, ...engine, ...output];
+  const { stdout } = await promisify(execFile)("fio", args, { maxBuffer: 16 << 20 });
+  return readMedian(stdout, operation);
+}
+
+/** The median of fio's total latency, of its first job. */
+export function readMedian(output: string, operation: MeasuredOperation): number {
+  // fio may print notes before its JSON.
+  const { jobs: done } = JSON.parse(output.slice(output.indexOf("{"))) as {
+    jobs: Record<string, { lat_ns: { percentile?: Record<string, number> } }>[];
+  };
+  const median = done[0][operation === "flush" ? "sync" : operation]?.lat_ns.percentile?.["50.000000"];
+  if (median === undefined) {
+    throw new BlkError("BLK_E_FLOOR", `fio measured no ${operation}`, "fio 3.16 or newer is needed");
+  }
+  return median;
+}
