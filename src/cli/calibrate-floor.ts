@@ -85,12 +85,16 @@ async function ensureFio(): Promise<void> {
   }
 }
 
+/** V8 runs what is new many times slower; after this it has compiled the path. */
+const warmUpRequests = "5000";
+
 async function measure(transport: FloorTransport, requests: string): Promise<Floor> {
   const folder = mkdtempSync(join(tmpdir(), "blkforge-floor-"));
   const server = serve(transport, join(folder, "socket"));
   try {
     const target = await server.ready;
     const floor: Floor = { read: 0, write: 0, flush: 0, trim: 0 };
+    await measureOperation(transport, target, "read", warmUpRequests);
     for (const operation of Object.keys(jobs) as MeasuredOperation[]) {
       floor[operation] = await measureOperation(transport, target, operation, requests);
     }

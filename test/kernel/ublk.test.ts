@@ -207,7 +207,7 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
     expect(least).toBeGreaterThanOrEqual(201);
     // Of all requests, at the queues' threads: fio itself has to share its processor with the collector.
     const [, lateNs] = /^late (\d+)$/m.exec(stdout)!.map(Number);
-    expect(lateNs).toBeLessThan(10e6);
+    expect(lateNs, stdout).toBeLessThan(10e6);
     for (const line of [
       "Input/output error",
       "crashed 1",
