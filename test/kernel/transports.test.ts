@@ -34,7 +34,7 @@ describeWith(["qemu-system-x86_64", "fio"], "the same model over two transports"
     const { stdout } = await ublkGuest(
       `${helpers}
       modprobe nbd; modprobe ublk_drv
-      blkforge calibrate-floor --requests 500 > /tmp/floor.json
+      blkforge calibrate-floor --requests 500 --timing sleep > /tmp/floor.json
       echo floor $(cat /tmp/floor.json)
       for transport in nbd ublk; do
         how=; if [ $transport = ublk ]; then how=--ublk; fi
