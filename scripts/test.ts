@@ -51,7 +51,11 @@ process.exitCode = total.failed === 0 ? 0 : 1;
 
 async function installClients(): Promise<void> {
   const components = selected.flatMap((suite) =>
-    suite === "kernel" ? (["vm"] as const) : suite === "acceptance" ? (["clients"] as const) : [],
+    suite === "kernel"
+      ? (["vm", "fileSystems"] as const)
+      : suite === "acceptance"
+        ? (["clients"] as const)
+        : [],
   );
   if (components.length === 0) return;
   try {
@@ -70,6 +74,7 @@ function runScripts(suite: "check" | "validation"): Tally {
       ? [["check"]]
       : [
           ["validate:hdd", "--check"],
+          ["validate:profiles", "--check"],
           ["bench:hdd", "--check"],
           ["bench:models", "--check"],
         ];

@@ -37,7 +37,8 @@ void Counters::Record(unsigned op, double length_bytes, bool is_error, double la
 }
 
 void Counters::RecordValue(double* cells, double value_ns) {
-  double value = std::max(value_ns, 0.0);
+  // In this order, since of equal ones the first is taken: -0 becomes 0, as it does in TypeScript.
+  double value = std::max(0.0, value_ns);
   if (cells[0] == 0 || value < cells[3]) cells[3] = value;
   if (value > cells[4]) cells[4] = value;
   cells[1] += value;

@@ -20,11 +20,13 @@ import {
   formatFloor,
   type MeasuredOperation,
 } from "../device/floor.js";
+import { timings } from "../device/live-clock.js";
 import { ensurePackages } from "../lab/packages.js";
 
 interface CalibrateOptions {
   transport?: FloorTransport[];
   requests: string;
+  timing: string;
 }
 
 export const command = new Command("calibrate-floor")
@@ -39,6 +41,14 @@ export const command = new Command("calibrate-floor")
     ).choices(floorTransports),
   )
   .option("--requests <n>", "requests per operation", "2000")
+  .addOption(
+    new Option(
+      "--timing <mode>",
+      "how the device waits, as it will when the floor is used; sleep in virtual time, where who waits awake holds the clock up",
+    )
+      .choices(["auto", ...timings])
+      .default("auto"),
+  )
   .addHelpText(
     "after",
     `
@@ -47,7 +57,7 @@ Examples:
   blkforge run fixed --set latency=1ms --subtract-floor floor.json -- fio ...
   sudo blkforge calibrate-floor --transport ublk > floor.json
   sudo blkforge attach hdd-7200 --ublk --subtract-floor floor.json
-  blkforge lab exec --device instant --time virtual -- blkforge calibrate-floor > floor.json`,
+  blkforge lab exec --device instant --time virtual -- blkforge calibrate-floor --timing sleep > floor.json`,
   )
   .action(calibrate);
 
@@ -61,7 +71,7 @@ const jobs: Record<MeasuredOperation, string[]> = {
   flush: ["--rw=write", "--fsync=1"],
 };
 
-async function calibrate({ transport, requests }: CalibrateOptions): Promise<void> {
+async function calibrate({ transport, requests, timing }: CalibrateOptions): Promise<void> {
   if (!/^[1-9]\d{0,6}$/.test(requests)) {
     throw new BlkError("BLK_E_USAGE", `--requests ${requests} is not possible`, "Give 1 to 9999999");
   }
@@ -70,7 +80,7 @@ async function calibrate({ transport, requests }: CalibrateOptions): Promise<voi
   const transports = transport ?? (isRoot ? (["nbd-kernel", "ublk"] as const) : (["nbd-user"] as const));
   const file: FloorFile = { schemaVersion: 1, kernel: release(), floorsNs: {} };
   for (const name of transports) {
-    const floor = await measure(name, requests);
+    const floor = await measure(name, requests, timing);
     file.floorsNs[name] = floor;
     process.stderr.write(`blkforge: floor of ${name}: ${formatFloor(floor)}\n`);
   }
@@ -85,12 +95,16 @@ async function ensureFio(): Promise<void> {
   }
 }
 
-async function measure(transport: FloorTransport, requests: string): Promise<Floor> {
+/** V8 runs what is new many times slower; after this it has compiled the path. */
+const warmUpRequests = "5000";
+
+async function measure(transport: FloorTransport, requests: string, timing: string): Promise<Floor> {
   const folder = mkdtempSync(join(tmpdir(), "blkforge-floor-"));
-  const server = serve(transport, join(folder, "socket"));
+  const server = serve(transport, join(folder, "socket"), timing);
   try {
     const target = await server.ready;
     const floor: Floor = { read: 0, write: 0, flush: 0, trim: 0 };
+    await measureOperation(transport, target, "read", warmUpRequests);
     for (const operation of Object.keys(jobs) as MeasuredOperation[]) {
       floor[operation] = await measureOperation(transport, target, operation, requests);
     }
@@ -102,7 +116,11 @@ async function measure(transport: FloorTransport, requests: string): Promise<Flo
 }
 
 /** The device in a process of its own; `ready` is its path or URI. */
-function serve(transport: FloorTransport, socket: string): { ready: Promise<string>; stop(): Promise<void> } {
+function serve(
+  transport: FloorTransport,
+  socket: string,
+  timing: string,
+): { ready: Promise<string>; stop(): Promise<void> } {
   const how: Record<FloorTransport, string[]> = {
     "nbd-user": ["serve", "instant", "--listen", `nbd+unix:///?socket=${socket}`],
     "nbd-kernel": ["attach", "instant", "--scheduler", "none"],
@@ -110,7 +128,7 @@ function serve(transport: FloorTransport, socket: string): { ready: Promise<stri
     ublk: ["attach", "instant", "--ublk", "--scheduler", "none"],
   };
   const [entry] = process.argv.slice(1);
-  const args = [entry, ...how[transport], "--size", "64M", "--set", "writeCache=true"];
+  const args = [entry, ...how[transport], "--size", "64M", "--set", "writeCache=true", "--timing", timing];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
   let complaint = "";
   child.stderr.on("data", (text: Buffer) => {

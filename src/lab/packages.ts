@@ -10,8 +10,8 @@ import { createInterface } from "node:readline/promises";
 import { BlkError } from "../base/errors.js";
 import { runTool } from "./subprocess.js";
 
-/** What one needs packages for: the VM and what runs inside it, or the NBD clients blkforge is tested against. */
-export type Component = "vm" | "clients";
+/** What one needs packages for: the VM and what runs inside it, the NBD clients blkforge is tested against, file systems to test in the VM. */
+export type Component = "vm" | "clients" | "fileSystems";
 
 interface PackageNeed {
   /** Debian's name of the package. */
@@ -39,6 +39,8 @@ const needs: Record<Component, readonly PackageNeed[]> = {
     { package: "nbdkit", binary: "nbdkit" },
     { package: "fio", binary: "fio" },
   ],
+  // What can live on zones.
+  fileSystems: [{ package: "btrfs-progs", binary: "mkfs.btrfs" }],
 };
 
 /** Where Debian keeps programs. A user's PATH often lacks the sbin folders, where nbd-client and mkfs live. */

@@ -36,15 +36,13 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
       blkdiscard -o 0 -l 1048576 $DEV
       cmp -n 1048576 $DEV /dev/zero && echo discarded and zero
       verify again psync
-      fallocate -z -o 0 -l 1048576 $DEV
-      cmp -n 1048576 $DEV /dev/zero && echo zeroed and zero
-      blkforge stats --json | tr -d ' \\n' > /tmp/stats
-      for op in flush trim zeroes; do grep -qE "\\"$op\\":\\{\\"count\\":[1-9]" /tmp/stats && echo counted $op; done
-
       mkfs.ext4 -q -F $DEV && mount $DEV /mnt
       fio --name=f --directory=/mnt --rw=randwrite --bs=4k --size=4m --ioengine=io_uring --iodepth=16 --fsync=16 \\
           --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/dev/null && echo file system verified
       umount /mnt && e2fsck -fn $DEV >/dev/null 2>&1 && echo file system is clean
+      # mkfs writes zeroes.
+      blkforge stats --json | tr -d ' \\n' > /tmp/stats
+      for op in flush trim zeroes; do grep -qE "\\"$op\\":\\{\\"count\\":[1-9]" /tmp/stats && echo counted $op; done
       stop; echo status $?
 
       start /tmp/k instant --size 32M --copy kernel
@@ -81,7 +79,6 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
       "counted trim",
       "counted zeroes",
       "discarded and zero",
-      "zeroed and zero",
       "file system verified",
       "file system is clean",
       "status 0",
@@ -175,7 +172,7 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
   test("JavaScript's garbage collections delay nobody who waits longer, and its end fails requests, not the host", async () => {
     const { stdout } = await ublkGuest(
       `export NODE_OPTIONS="--require /tmp-files/hook.cjs"
-      start /tmp/g fixed --set latency=100ms --size 64M --queues 2 --api $BLKFORGE_API
+      start /tmp/g fixed --set latency=200ms --size 64M --queues 2 --api $BLKFORGE_API
       unset NODE_OPTIONS
       # A fault, so that JavaScript decides.
       blkforge fault add delay delay=1ms --name d >/dev/null
@@ -186,8 +183,10 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
       until test -e /tmp/gc.log; do usleep 20000; done
       echo pauses $(cat /tmp/gc.log)
       node -e '
-        const { clat_ns } = JSON.parse(require("fs").readFileSync("/tmp/fio.json")).jobs[0].read;
-        console.log("latency", clat_ns.min / 1e6, clat_ns.max / 1e6);'
+        const { lat_ns } = JSON.parse(require("fs").readFileSync("/tmp/fio.json")).jobs[0].read;
+        console.log("latency", lat_ns.min / 1e6, lat_ns.max / 1e6);'
+      echo late $(blkforge stats --json | tr -d ' \\n' | grep -oE '"lateness":[{][^}]*' | grep -oE '"maxNs":[0-9]+' | head -n1 |
+        cut -d: -f2)
 
       blkforge fault add hang --ops write --name h >/dev/null
       dd if=/dev/zero of=$DEV bs=4k count=1 oflag=direct 2>/tmp/dd.err & writer=$!
@@ -200,12 +199,15 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
       test -z "$(ls /sys/class/ublk-char)" && echo nothing left`,
       { cpus: 2, time: "virtual" },
     );
-    const [, shortest] = /^pauses (\S+) (\S+)$/m.exec(stdout)!.map(Number);
+    const [, shortest, longest] = /^pauses (\S+) (\S+)$/m.exec(stdout)!.map(Number);
     expect(shortest).toBeGreaterThanOrEqual(40);
-    const [, least, most] = /^latency (\S+) (\S+)$/m.exec(stdout)!.map(Number);
-    // 100 ms of the model, 1 ms of the fault, and what the path itself takes.
-    expect(least).toBeGreaterThanOrEqual(101);
-    expect(most).toBeLessThan(103);
+    expect(longest).toBeLessThan(200);
+    const [, least] = /^latency (\S+) (\S+)$/m.exec(stdout)!.map(Number);
+    // 200 ms of the model and 1 ms of the fault.
+    expect(least).toBeGreaterThanOrEqual(201);
+    // Of all requests, at the queues' threads: fio itself has to share its processor with the collector.
+    const [, lateNs] = /^late (\d+)$/m.exec(stdout)!.map(Number);
+    expect(lateNs, stdout).toBeLessThan(10e6);
     for (const line of [
       "Input/output error",
       "crashed 1",

@@ -24,5 +24,6 @@ test.skipIf(recordLatency === undefined)("a histogram filled natively is the one
       }
       expect(natives).toEqual(ours);
     }),
+    { examples: [[[-0]]] },
   );
 });
