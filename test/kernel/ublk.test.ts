@@ -205,9 +205,10 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
     const [, least] = /^latency (\S+) (\S+)$/m.exec(stdout)!.map(Number);
     // 200 ms of the model and 1 ms of the fault.
     expect(least).toBeGreaterThanOrEqual(201);
-    // Of all requests, at the queues' threads: fio itself has to share its processor with the collector.
+    // Of all requests, at the queues' threads, which share two processors with fio and V8's collecting threads. Whoever waited for
+    // JavaScript would be late by a whole pause now and then.
     const [, lateNs] = /^late (\d+)$/m.exec(stdout)!.map(Number);
-    expect(lateNs, stdout).toBeLessThan(10e6);
+    expect(lateNs, stdout).toBeLessThan(shortest * 1e6);
     for (const line of [
       "Input/output error",
       "crashed 1",
