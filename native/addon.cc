@@ -8,9 +8,9 @@
 
 #include "clock.h"
 #include "file.h"
+#include "nbd/socket-mover.h"
 #include "netlink.h"
 #include "socket.h"
-#include "socket-mover.h"
 #include "sparse-memory.h"
 #include "thread.h"
 #include "ublk/control.h"

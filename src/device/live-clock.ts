@@ -47,6 +47,8 @@ export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
   onRehearsal: () => void = () => {};
 
+  readonly nativeClock: NativeClock | null;
+
   private readonly timer: Pick<NativeClock, "arm" | "close">;
   /** Power-on, on the clock that `process.hrtime()` reads. */
   readonly monotonicOriginNs: bigint;
@@ -65,11 +67,13 @@ export class LiveClock implements Clock {
     let originNs: bigint;
     if (native.Clock === undefined) {
       this.timer = new TimeoutTimer(this, fire);
+      this.nativeClock = null;
       this.resolutionNs = nsPerMillisecond;
       originNs = process.hrtime.bigint();
     } else {
       const timer = new native.Clock(fire, spinNsOfTiming(timing), () => this.onRehearsal());
       this.timer = timer;
+      this.nativeClock = timer;
       this.resolutionNs = 1;
       originNs = timer.originNs;
     }
