@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bytes.h"
-#include "counters.h"
+#include "../counters.h"
 #include "due-heap.h"
 #include "ring.h"
 
