@@ -9,6 +9,8 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { getSystemErrorName } from "node:util";
 import { loadNative, type NativeSocketMover, type NativeSparseMemory, SocketEvent } from "../base/native.js";
+import { DescriptorStream } from "./descriptor-stream.js";
+import { moverCells } from "./mover-cells.js";
 import { descriptorOf } from "./peer-watch.js";
 import type { PayloadReceiver } from "./transmission.js";
 
@@ -18,14 +20,6 @@ const inputBytes = 128 * 1024;
 const keptBytes = 32 * 1024;
 /** Pieces of the device's memory handed over at once. */
 const insertCapacity = 1024;
-
-/** Cells of the state the addon shares. */
-const inputCell = 0;
-const keptCell = 1;
-const receivedCell = 2;
-const sentCell = 3;
-const errorCell = 4;
-const cellCount = 5;
 
 export interface MovedSocketHandlers {
   /**
@@ -44,7 +38,9 @@ export class MovedSocket implements PayloadReceiver {
   onSent: () => void = () => undefined;
   readonly inserts = new Float64Array(3 * insertCapacity);
   private readonly input = new Uint8Array(new ArrayBuffer(inputBytes));
-  private readonly state = new Float64Array(new ArrayBuffer(cellCount * Float64Array.BYTES_PER_ELEMENT));
+  private readonly state = new Float64Array(
+    new ArrayBuffer(moverCells.count * Float64Array.BYTES_PER_ELEMENT),
+  );
   private readonly handlers: MovedSocketHandlers;
   private readonly mover: NativeSocketMover;
   private isClosed = false;
@@ -76,7 +72,8 @@ export class MovedSocket implements PayloadReceiver {
     handlers: MovedSocketHandlers,
   ): MovedSocket | null {
     const { SocketMover } = loadNative();
-    const fd = stream instanceof Socket ? descriptorOf(stream) : -1;
+    const isSocket = stream instanceof Socket || stream instanceof DescriptorStream;
+    const fd = isSocket ? descriptorOf(stream) : -1;
     // A client that has not read its handshake yet has bytes waiting within the stream.
     const isQuiet = stream.writableLength === 0 && stream.readableLength === 0;
     if (SocketMover === undefined || fd < 0 || !isQuiet) return null;
@@ -88,11 +85,11 @@ export class MovedSocket implements PayloadReceiver {
   }
 
   get bytesRead(): number {
-    return this.state[receivedCell];
+    return this.state[moverCells.received];
   }
 
   get bytesSent(): number {
-    return this.state[sentCell];
+    return this.state[moverCells.sent];
   }
 
   /** The file descriptor; -1 once closed. */
@@ -111,7 +108,7 @@ export class MovedSocket implements PayloadReceiver {
   keep(segment: Uint8Array, from: number, to: number): void {
     if (segment === this.input) this.input.copyWithin(0, from, to);
     else this.input.set(segment.subarray(from, to));
-    this.state[keptCell] = to - from;
+    this.state[moverCells.kept] = to - from;
   }
 
   fill(bytes: Uint8Array, from: number, to: number): void {
@@ -144,14 +141,14 @@ export class MovedSocket implements PayloadReceiver {
   private onEvents(events: number): void {
     const { handlers } = this;
     if ((events & SocketEvent.failed) !== 0) {
-      const name = getSystemErrorName(-this.state[errorCell]);
+      const name = getSystemErrorName(-this.state[moverCells.error]);
       handlers.onError(new Error(name));
       this.destroy();
       return;
     }
     if ((events & SocketEvent.sent) !== 0) this.onSent();
     if ((events & SocketEvent.input) !== 0 && !this.isClosed) {
-      handlers.onInput(this.input, this.state[inputCell], (events & SocketEvent.filled) !== 0);
+      handlers.onInput(this.input, this.state[moverCells.input], (events & SocketEvent.filled) !== 0);
     }
     if ((events & SocketEvent.shut) !== 0 && !this.isClosed) this.onShut();
     if ((events & SocketEvent.end) !== 0 && !this.isClosed) {

@@ -271,10 +271,9 @@ export class Collector {
       const lack = (gc.background - superblocks.freeCount) / (gc.background - gc.forced);
       this.tokensPerUnit = level * (0.75 + 0.5 * lack) + 0.01;
     } else {
-      this.tokensPerUnit = pacing === 0 ? Number.POSITIVE_INFINITY : pacing;
+      this.tokensPerUnit = pacing;
     }
     this.isPaced = pacing !== 0;
-    if (!this.isPaced) this.tokens = this.mostTokens;
     return true;
   }
 
@@ -333,7 +332,7 @@ export class Collector {
     const end = this.frontiers.unitsOf(victim);
     while (this.cursor < end && superblocks.valid[victim] > 0) {
       if (this.reading + this.frontiers.copiesPending >= this.mostCopies) return false;
-      if (this.tokens <= 0 && !this.isUrgent) return false;
+      if (this.isPaced && this.tokens <= 0 && !this.isUrgent) return false;
       if (stripes++ === stripesAtOnce) {
         this.continueAtNs = nowNs + scanNs;
         return false;
