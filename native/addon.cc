@@ -6,6 +6,7 @@
  */
 #include <napi.h>
 
+#include "acceptor.h"
 #include "clock.h"
 #include "file.h"
 #include "nbd/socket-mover.h"
@@ -17,6 +18,7 @@
 #include "ublk/server.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  ExportAcceptor(env, exports);
   ExportClock(env, exports);
   ExportSparseMemory(env, exports);
   ExportFile(env, exports);

@@ -141,6 +141,11 @@ export interface NativeUblkPort {
   close(): void;
 }
 
+/** Accepts clients on a socket `net` cannot listen on. Keeps the process alive until it is closed. */
+export interface NativeAcceptor {
+  close(): void;
+}
+
 export interface NativeAddon {
   /** Linux only. */
   readonly Clock?: new (
@@ -176,6 +181,18 @@ export interface NativeAddon {
     inserts: Float64Array,
     onEvents: (events: number) => void,
   ) => NativeSocketMover;
+  /** Linux only. A Unix socket with an abstract name, given without the NUL it begins with: its descriptor, or a negative errno. */
+  readonly bindAbstract?: (name: Uint8Array) => number;
+  /** Linux only. A vsock socket, 0xffffffff for any address: its descriptor, or a negative errno. */
+  readonly bindVsock?: (cid: number, port: number) => number;
+  /**
+   * Linux only. Listens on a bound socket, which it takes over, and tells the descriptors of clients, or the negative errno of
+   * what went wrong. Throws an Error with the system's words.
+   */
+  readonly Acceptor?: new (
+    fd: number,
+    onClient: (fd: number) => void,
+  ) => NativeAcceptor;
   /** Linux only. Fills in the two ends of a connected pair of Unix stream sockets. */
   readonly socketPair?: (ends: Int32Array) => number;
   /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */

@@ -47,7 +47,7 @@ export const command = addDeviceOptions(
     )
     .option(
       "--listen <uri>",
-      "NBD URI to listen on, or fd:3/name for an inherited socket; repeat for several " +
+      "NBD URI to listen on (nbd://, nbd+unix://, nbd+vsock://), or fd:3/name for an inherited socket; repeat for several " +
         "(default: what systemd's socket activation hands over, else a private Unix socket)",
       collect,
       [],

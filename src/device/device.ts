@@ -430,7 +430,14 @@ export class Device implements PollingTarget, CompletionSink {
         status = store.write(requests.offsetBytes[slot], payload);
       } else {
         assert(owner.movePayload !== undefined, "a write is submitted with its payload, or by who moves it");
-        owner.movePayload(slot);
+        // Once the write pointer has moved, the bytes must find room: it is made now.
+        if (
+          this.zoneTable !== null &&
+          !this.zoneTable.isConventional(this.zoneTable.zoneOf(requests, slot))
+        ) {
+          status = store.zero(requests.offsetBytes[slot], requests.lengthBytes[slot], true);
+        }
+        if (status === Status.ok) owner.movePayload(slot);
       }
     } else if (op === Op.trim) {
       status = store.trim(requests.offsetBytes[slot], requests.lengthBytes[slot]);

@@ -12,7 +12,7 @@ export class EventHeap {
   private readonly orders: Float64Array;
   private readonly events: Int32Array;
   private length = 0;
-  private nextOrder = 0;
+  private ordered = 0;
 
   /** @param capacity events waiting at once; going over it is a bug of the caller. */
   constructor(readonly capacity: number) {
@@ -35,7 +35,13 @@ export class EventHeap {
     return this.events[0];
   }
 
-  push(timeNs: number, event: number): void {
+  /** Order of the earliest event among those of its instant. */
+  get firstOrder(): number {
+    return this.orders[0];
+  }
+
+  /** @param order where the caller counts, in several queues: later ones have higher numbers. */
+  push(timeNs: number, event: number, order: number = this.ordered++): void {
     assert(this.length < this.capacity, "an event heap never holds more events than its capacity");
     // NaN compares as nothing: the heap would lose its order, and the event would never be due.
     assert(!Number.isNaN(timeNs), "an event has a time");
@@ -51,7 +57,7 @@ export class EventHeap {
       hole = parent;
     }
     timesNs[hole] = timeNs;
-    orders[hole] = this.nextOrder++;
+    orders[hole] = order;
     events[hole] = event;
   }
 

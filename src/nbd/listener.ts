@@ -1,38 +1,86 @@
 /**
  * Listening on one address, and saying clearly why it cannot be done.
  */
-import { type AddressInfo, createServer, type ListenOptions, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, type ListenOptions, type Server } from "node:net";
+import { getSystemErrorName } from "node:util";
 import { BlkError } from "../base/errors.js";
+import { loadNative } from "../base/native.js";
 import { listenUnix } from "../base/unix-socket.js";
-import { formatNbdUri, type InheritedUri, type NbdUri } from "./uri.js";
+import type { ByteStream } from "./connection.js";
+import {
+  formatNbdUri,
+  type InheritedUri,
+  isAbstract,
+  type NbdUri,
+  type UnixUri,
+  type VsockUri,
+} from "./uri.js";
+import { listenVsock } from "./vsock-listener.js";
 
 export interface Listener {
-  server: Server;
   /** Where clients reach it: with the real port when any was asked for. */
   uri: NbdUri;
+  /** Accepts nobody any more, and removes a Unix socket's file. */
+  close(): void;
 }
 
-/** @throws BlkError BLK_E_LISTEN */
+/**
+ * @param onError what went wrong while a client was accepted, out of descriptors, say: that client is lost, the listener is not
+ * @throws BlkError BLK_E_LISTEN
+ */
 export async function listenOn(
   uri: NbdUri,
   keepAliveMs: number,
-  onConnection: (socket: Socket) => void,
+  onConnection: (socket: ByteStream) => void,
+  onError: (error: Error) => void,
 ): Promise<Listener> {
+  if (uri.transport === "vsock") {
+    const { port, close } = listenVsock(uri, onConnection, onError);
+    return { uri: { ...uri, port }, close };
+  }
   // Half-open: a client may close its side after DISC and still wait for replies.
   const server = createServer(
     { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs },
     onConnection,
   );
-  if (uri.transport === "fd") {
-    await listenPlainly(server, { fd: uri.fd }, (error) => explainInherited(uri, error));
-    return { server, uri: whereItListens(server, uri) };
+  const told = await listenWithNet(server, uri);
+  server.on("error", onError);
+  return { uri: told, close: () => server.close() };
+}
+
+/** Returns where clients reach it. */
+async function listenWithNet(server: Server, uri: Exclude<NbdUri, VsockUri>): Promise<NbdUri> {
+  switch (uri.transport) {
+    case "fd":
+      await listenPlainly(server, { fd: uri.fd }, (error) => explainInherited(uri, error));
+      return whereItListens(server, uri);
+    case "unix":
+      if (isAbstract(uri)) {
+        await listenPlainly(server, { fd: bindAbstract(uri) }, (error) => explain(uri, error));
+      } else {
+        await listenUnix(server, uri.path);
+      }
+      return uri;
+    case "tcp":
+      await listenPlainly(server, { host: uri.host, port: uri.port }, (error) => explain(uri, error));
+      return { ...uri, port: (server.address() as AddressInfo).port };
   }
-  if (uri.transport === "unix") {
-    await listenUnix(server, uri.path);
-    return { server, uri };
+}
+
+/** Node 20 fills abstract names up with NULs to 108 bytes (libuv's uv_pipe_bind), and no other program would find them. */
+function bindAbstract(uri: NbdUri & UnixUri): number {
+  const { bindAbstract: bind } = loadNative();
+  if (bind === undefined) {
+    throw cannotListen(uri, "there are no abstract sockets on this system", "Name a file: ?socket=/path");
   }
-  await listenPlainly(server, { host: uri.host, port: uri.port }, (error) => explain(uri, error));
-  return { server, uri: { ...uri, port: (server.address() as AddressInfo).port } };
+  const fd = bind(Buffer.from(uri.path.slice(1)));
+  if (fd >= 0) return fd;
+  const name = getSystemErrorName(fd);
+  throw cannotListen(
+    uri,
+    name === "EADDRINUSE" ? "another process listens there" : name,
+    "Choose another name",
+  );
 }
 
 function listenPlainly(
@@ -69,10 +117,11 @@ function explainInherited(uri: InheritedUri, error: NodeJS.ErrnoException): BlkE
 }
 
 function explain(uri: NbdUri, error: NodeJS.ErrnoException): BlkError {
-  const [what, hint] = reason(uri, error);
-  return new BlkError("BLK_E_LISTEN", `cannot listen on ${formatNbdUri(uri)}: ${what}`, hint, {
-    cause: error,
-  });
+  return cannotListen(uri, ...reason(uri, error), error);
+}
+
+function cannotListen(uri: NbdUri, what: string, hint: string, cause?: Error): BlkError {
+  return new BlkError("BLK_E_LISTEN", `cannot listen on ${formatNbdUri(uri)}: ${what}`, hint, { cause });
 }
 
 function reason(uri: NbdUri, error: NodeJS.ErrnoException): [what: string, hint: string] {

@@ -10,6 +10,8 @@ import type { Duplex } from "node:stream";
 import { getSystemErrorName } from "node:util";
 import { loadNative, type NativeSocketMover, type NativeSparseMemory, SocketEvent } from "../base/native.js";
 import type { NativeService } from "../base/target.js";
+import { DescriptorStream } from "./descriptor-stream.js";
+import { moverCells } from "./mover-cells.js";
 import { descriptorOf } from "./peer-watch.js";
 import { Before, type PayloadReceiver } from "./transmission.js";
 
@@ -19,17 +21,6 @@ const inputBytes = 128 * 1024;
 export const keptBytes = 32 * 1024;
 /** Pieces of the device's memory handed over at once. */
 const insertCapacity = 1024;
-
-/** Cells of the state the addon shares. */
-const inputFromCell = 0;
-const inputEndCell = 1;
-const keptCell = 2;
-const receivedCell = 3;
-const queuedCell = 4;
-const sentCell = 5;
-const errorCell = 6;
-const idleCell = 7;
-const cellCount = 8;
 
 export interface MovedSocketHandlers {
   /**
@@ -49,7 +40,9 @@ export class MovedSocket implements PayloadReceiver {
   onSent: () => void = () => undefined;
   readonly inserts = new Float64Array(3 * insertCapacity);
   private readonly input = new Uint8Array(new ArrayBuffer(inputBytes));
-  private readonly state = new Float64Array(new ArrayBuffer(cellCount * Float64Array.BYTES_PER_ELEMENT));
+  private readonly state = new Float64Array(
+    new ArrayBuffer(moverCells.count * Float64Array.BYTES_PER_ELEMENT),
+  );
   private readonly handlers: MovedSocketHandlers;
   private readonly mover: NativeSocketMover;
   private isClosed = false;
@@ -81,7 +74,8 @@ export class MovedSocket implements PayloadReceiver {
     handlers: MovedSocketHandlers,
   ): MovedSocket | null {
     const { SocketMover } = loadNative();
-    const fd = stream instanceof Socket ? descriptorOf(stream) : -1;
+    const isSocket = stream instanceof Socket || stream instanceof DescriptorStream;
+    const fd = isSocket ? descriptorOf(stream) : -1;
     // A client that has not read its handshake yet has bytes waiting within the stream.
     const isQuiet = stream.writableLength === 0 && stream.readableLength === 0;
     if (SocketMover === undefined || fd < 0 || !isQuiet) return null;
@@ -93,16 +87,16 @@ export class MovedSocket implements PayloadReceiver {
   }
 
   get bytesRead(): number {
-    return this.state[receivedCell];
+    return this.state[moverCells.received];
   }
 
   /** Bytes to be sent since the start, the sent ones included: those the addon has answered with too. */
   get bytesQueued(): number {
-    return this.state[queuedCell];
+    return this.state[moverCells.queued];
   }
 
   get bytesSent(): number {
-    return this.state[sentCell];
+    return this.state[moverCells.sent];
   }
 
   /** The file descriptor; -1 once closed. */
@@ -124,13 +118,13 @@ export class MovedSocket implements PayloadReceiver {
   }
 
   setIdle(isIdle: boolean): void {
-    this.state[idleCell] = isIdle ? 1 : 0;
+    this.state[moverCells.idle] = isIdle ? 1 : 0;
   }
 
   keep(segment: Uint8Array, from: number, to: number): void {
     if (segment === this.input) this.input.copyWithin(0, from, to);
     else this.input.set(segment.subarray(from, to));
-    this.state[keptCell] = to - from;
+    this.state[moverCells.kept] = to - from;
   }
 
   fill(bytes: Uint8Array, from: number, to: number): void {
@@ -163,7 +157,7 @@ export class MovedSocket implements PayloadReceiver {
   private onEvents(events: number): void {
     const { handlers } = this;
     if ((events & SocketEvent.failed) !== 0) {
-      const name = getSystemErrorName(-this.state[errorCell]);
+      const name = getSystemErrorName(-this.state[moverCells.error]);
       handlers.onError(new Error(name));
       this.destroy();
       return;
@@ -173,7 +167,7 @@ export class MovedSocket implements PayloadReceiver {
       let before: number = Before.nothing;
       if ((events & SocketEvent.filled) !== 0) before = Before.payload;
       if ((events & SocketEvent.landed) !== 0) before = Before.ownPayload;
-      handlers.onInput(this.input, this.state[inputFromCell], this.state[inputEndCell], before);
+      handlers.onInput(this.input, this.state[moverCells.inputFrom], this.state[moverCells.inputEnd], before);
     }
     if ((events & SocketEvent.shut) !== 0 && !this.isClosed) this.onShut();
     if ((events & SocketEvent.end) !== 0 && !this.isClosed) {

@@ -17,6 +17,7 @@
 import { loadNative } from "../base/native.js";
 import type { BlockTarget } from "../base/target.js";
 import type { BufferPool } from "./buffer-pool.js";
+import { DescriptorStream } from "./descriptor-stream.js";
 
 /** What is seen of a connection. */
 export interface WatchedPeer {
@@ -111,13 +112,15 @@ function handleOf(socket: object): SocketHandle | null {
   return (socket as { _handle?: SocketHandle | null })._handle ?? null;
 }
 
-/** Descriptor of a `net.Socket`; -1 when it has none, or none any more. */
+/** Descriptor of a client's socket; -1 when it has none, or none any more. */
 export function descriptorOf(socket: object): number {
+  if (socket instanceof DescriptorStream) return socket.descriptor;
   return handleOf(socket)?.fd ?? -1;
 }
 
-/** Bytes the system has taken of what a `net.Socket` was given: grows while a slow client takes a large reply. */
+/** Bytes the system has taken of what a client's socket was given: grows while a slow client takes a large reply. */
 export function takenBytes(socket: object): number {
+  if (socket instanceof DescriptorStream) return socket.bytesTaken;
   const handle = handleOf(socket);
   return (handle?.bytesWritten ?? 0) - (handle?.writeQueueSize ?? 0);
 }

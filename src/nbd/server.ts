@@ -1,10 +1,9 @@
 /**
- * The NBD server: serves exports on any number of TCP and Unix socket addresses.
+ * The NBD server: serves exports on any number of addresses.
  *
  * Runs on the thread of its devices, whose only client it is; all connections meet the same device, which is what
  * makes CAN_MULTI_CONN true. The bounds on what clients may cost stand in `limits.ts`.
  */
-import type { Socket } from "node:net";
 import { assert } from "../base/assert.js";
 import { BlkError } from "../base/errors.js";
 import type { BlockTarget } from "../base/target.js";
@@ -105,17 +104,16 @@ export class NbdServer {
     const tls: TlsSettings | null =
       isForced && this.tls !== null ? { ...this.tls, mode: "require" } : this.tls;
     const told: NbdUri = isForced ? { ...uri, isTls: true } : uri;
-    const listener = await listenOn(told, this.limits.keepAliveMs, (socket) =>
-      this.onConnection(socket, exports, tls),
+    const listener = await listenOn(
+      told,
+      this.limits.keepAliveMs,
+      (socket) => this.onConnection(socket, exports, tls),
+      (error) => this.logger.warn({}, `accepting a client failed: ${error.message}`),
     );
     if (this.isClosing) {
-      listener.server.close();
+      listener.close();
       throw new BlkError("BLK_E_LISTEN", `the server was closed before it listened on ${formatNbdUri(uri)}`);
     }
-    // Out of file descriptors, say: this client is lost, the server is not.
-    listener.server.on("error", (error) =>
-      this.logger.warn({}, `accepting a client failed: ${error.message}`),
-    );
     this.listeners.push(listener);
     return formatNbdUri(listener.uri);
   }
@@ -127,7 +125,7 @@ export class NbdServer {
   async close({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     this.isClosing = true;
     // Closing a Unix listener removes its file.
-    for (const { server } of this.listeners.splice(0)) server.close();
+    for (const listener of this.listeners.splice(0)) listener.close();
     for (const connection of this.connections) connection.shutDown();
     if (this.connections.size === 0) {
       this.peerWatch.stop();
@@ -165,7 +163,7 @@ export class NbdServer {
     this.count.set(this.connections.size);
   }
 
-  private onConnection(socket: Socket, exports: readonly NbdExport[], tls: TlsSettings | null): void {
+  private onConnection(socket: ByteStream, exports: readonly NbdExport[], tls: TlsSettings | null): void {
     if (this.isClosing || this.count.all >= this.limits.connections) {
       // It may fail before it is gone, and nobody else listens to that.
       socket.on("error", () => undefined);

@@ -3,12 +3,12 @@
  *
  *   nbd://host[:port]/export              TCP, port 10809 by default, IPv6 hosts in brackets
  *   nbd+unix:///export?socket=PATH        Unix socket
- *   nbds://…  nbds+unix://…               the same, with TLS
+ *                                         …?socket=%00NAME: an abstract one
+ *   nbd+vsock://[cid][:port]/export       between a virtual machine and its host; without a CID for whoever connects
+ *   nbds://…  nbds+unix://…  nbds+vsock://…   the same, with TLS
  *   fd:3/export                           a socket somebody else has opened and listens on, by its descriptor
  *
- * Source: NetworkBlockDevice/nbd, `doc/uri.md`. Left out, with a message saying so: vsock. `fd:` is
- * our own. Also left out are abstract Unix sockets (`socket=%00name`): Node 20 fills their names up with NULs to 108 bytes
- * (libuv's uv_pipe_bind), and no other program would find them.
+ * Source: NetworkBlockDevice/nbd, `doc/uri.md`. `fd:` and abstract names are our own.
  */
 import { BlkError } from "../base/errors.js";
 import { maximumStringBytes } from "./constants.js";
@@ -18,7 +18,7 @@ export const defaultPort = 10809;
 /** `sun_path` of `struct sockaddr_un` has 108 bytes on Linux, the closing NUL among them. */
 const maximumSocketPathBytes = 107;
 
-export type NbdUri = (TcpUri | UnixUri | InheritedUri) & {
+export type NbdUri = (TcpUri | UnixUri | VsockUri | InheritedUri) & {
   /** Whether clients must switch to TLS here. */
   isTls?: boolean;
 };
@@ -39,8 +39,21 @@ export interface InheritedUri {
 
 export interface UnixUri {
   transport: "unix";
+  /** Of the socket's file; after a NUL, an abstract name. */
   path: string;
   exportName: string;
+}
+
+export interface VsockUri {
+  transport: "vsock";
+  /** Address of a machine: 2 the host, 1 this one; null for all this machine has. */
+  cid: number | null;
+  port: number;
+  exportName: string;
+}
+
+export function isAbstract({ path }: UnixUri): boolean {
+  return path.startsWith("\0");
 }
 
 const examples = "Write nbd://127.0.0.1:10809/name or nbd+unix:///name?socket=/path";
@@ -71,12 +84,9 @@ export function parseNbdUri(text: string): NbdUri {
     case "nbds+unix":
       return { ...parseUnix(text, authority, parseQuery(text, query), exportName), isTls: true };
     case "nbd+vsock":
+      return parseVsock(text, authority, parseQuery(text, query), exportName);
     case "nbds+vsock":
-      throw fault(
-        text,
-        "asks for vsock, which is not supported",
-        "Listen on a Unix socket and bridge it: socat VSOCK-LISTEN:10809,fork UNIX-CONNECT:/path",
-      );
+      return { ...parseVsock(text, authority, parseQuery(text, query), exportName), isTls: true };
     default:
       throw fault(text, `has the scheme "${scheme}", which is none of NBD's`, examples);
   }
@@ -88,8 +98,10 @@ export function formatNbdUri(uri: NbdUri): string {
   const scheme = uri.isTls === true ? "nbds" : "nbd";
   if (uri.transport === "fd") return `fd:${uri.fd}/${name}`;
   if (uri.transport === "unix") return `${scheme}+unix:///${name}?socket=${encodePath(uri.path)}`;
+  const port = uri.port === defaultPort ? "" : `:${uri.port}`;
+  if (uri.transport === "vsock") return `${scheme}+vsock://${uri.cid ?? ""}${port}/${name}`;
   const host = uri.host.includes(":") ? `[${uri.host}]` : uri.host;
-  return `${scheme}://${host}${uri.port === defaultPort ? "" : `:${uri.port}`}/${name}`;
+  return `${scheme}://${host}${port}/${name}`;
 }
 
 function parseName(text: string, path: string): string {
@@ -131,12 +143,11 @@ function parseUnix(text: string, authority: string, query: Map<string, string>, 
   if (path === undefined || path === "") {
     throw fault(text, "names no socket", "Add ?socket=/path");
   }
-  if (path.startsWith("\0")) {
-    throw fault(text, "names an abstract socket, which is not supported", "Name a file: ?socket=/path");
-  }
-  if (path.includes("\0")) throw fault(text, "has a NUL in the socket's path", "Leave out %00");
+  if (path === "\0") throw fault(text, "names no socket", "Write the abstract name after %00");
+  if (path.includes("\0", 1)) throw fault(text, "has a NUL in the socket's path", "Leave out %00");
   const pathBytes = Buffer.byteLength(path);
-  if (pathBytes > maximumSocketPathBytes) {
+  // An abstract name needs no NUL at its end.
+  if (pathBytes > maximumSocketPathBytes + (path.startsWith("\0") ? 1 : 0)) {
     throw fault(
       text,
       `names a socket with a path of ${pathBytes} bytes`,
@@ -144,6 +155,37 @@ function parseUnix(text: string, authority: string, query: Map<string, string>, 
     );
   }
   return { transport: "unix", path, exportName };
+}
+
+function parseVsock(
+  text: string,
+  authority: string,
+  query: Map<string, string>,
+  exportName: string,
+): VsockUri {
+  if (query.has("socket")) {
+    throw fault(text, "is a vsock address but names a socket", "Write nbd+unix:// for a Unix socket");
+  }
+  const match = /^(\d{0,10})(?::(\d{0,10}))?$/.exec(authority);
+  if (match === null) {
+    throw fault(
+      text,
+      `has the address "${authority}", which is not CID:port`,
+      "Write nbd+vsock://:10809/name, or the number of a machine before the colon",
+    );
+  }
+  const [, cid, port = ""] = match;
+  // 4294967295 is "any" for the kernel: said here by leaving the CID out, and by port 0.
+  for (const number of [cid, port]) {
+    if (Number(number) >= 0xff_ff_ff_ff)
+      throw fault(text, `has the number ${number}`, "CIDs and ports have 32 bits");
+  }
+  return {
+    transport: "vsock",
+    cid: cid === "" ? null : Number(cid),
+    port: port === "" ? defaultPort : Number(port),
+    exportName,
+  };
 }
 
 /** Parameters `x-…` are private to other programs and left alone; all others but `socket` are diagnosed. */

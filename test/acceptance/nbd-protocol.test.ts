@@ -261,3 +261,19 @@ describeWith(["python3", "nbdinfo"], "socket activation", () => {
     expect((await exited)[0]).toBe(0);
   });
 });
+
+describeWith(["qemu-img"], "an abstract Unix socket", () => {
+  test("is found by its name, and is refused to a second server", async () => {
+    const name = `blkforge-test-${process.pid}`;
+    const uri = `nbd+unix:///?socket=%00${name}`;
+    const server = await serve(["instant", "--size", "16M", "--listen", uri], { isListening: false });
+    expect(server.uris).toEqual([uri]);
+    const image = { driver: "nbd", server: { type: "unix", path: name, abstract: true } };
+    const said = await succeed("qemu-img", ["info", "--output=json", `json:${JSON.stringify(image)}`]);
+    expect(JSON.parse(said)["virtual-size"]).toBe(16 * MiB);
+
+    const { status, stderr } = await blkforge(["serve", "instant", "--listen", uri]);
+    expect(status).toBe(2);
+    expect(stderr).toContain("another process listens there");
+  });
+});

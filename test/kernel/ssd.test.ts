@@ -180,12 +180,21 @@ describeWith(["qemu-system-x86_64", "fio"], "a solid-state drive behind a real k
       // fio counts whole milliseconds when it says when, and nanoseconds when it says how long.
       expect(longMs(fio)).toBeGreaterThanOrEqual(longMs(device));
     }
-    for (const collection of during) {
+    // The fio of a guest whose processor is emulated may itself stand still for tens of milliseconds, and send no read meanwhile.
+    const met = during
+      .map((collection) => ({
+        collection,
+        arrivals: reads
+          .map(({ device }) => device)
+          .filter(({ startMs }) => startMs > collection.startMs && startMs < collection.endMs - stallMs),
+      }))
+      .filter(({ arrivals }) => arrivals.length > 0);
+    expect(met.length).toBeGreaterThanOrEqual(4);
+    for (const { collection, arrivals } of met) {
       expect(longMs(collection)).toBeGreaterThan(1.5 * stallMs);
-      expect(
-        stalls.some(({ device }) => overlaps(device, collection)),
-        `collection at ${collection.startMs} ms`,
-      ).toBe(true);
+      // Reads of what is still in the write buffer do not wait.
+      const held = arrivals.filter((arrival) => longMs(arrival) >= stallMs);
+      expect(held.length / arrivals.length, `held by ${JSON.stringify(collection)}`).toBeGreaterThan(0.6);
     }
 
     expect(trimmed).toBeGreaterThan(2 * Math.max(before, beforeAgain));

@@ -9,6 +9,12 @@ const tcp = (host: string, port: number, exportName: string): NbdUri => ({
   port,
   exportName,
 });
+const vsock = (cid: number | null, port: number, exportName: string): NbdUri => ({
+  transport: "vsock",
+  cid,
+  port,
+  exportName,
+});
 const unix = (path: string, exportName: string): NbdUri => ({ transport: "unix", path, exportName });
 
 describe("an NBD URI", () => {
@@ -23,6 +29,10 @@ describe("an NBD URI", () => {
     ["nbd+unix:///disk?socket=/tmp/s.sock", unix("/tmp/s.sock", "disk")],
     ["nbd+unix://?socket=relative.sock", unix("relative.sock", "")],
     ["nbd+unix:///%E2%82%AC?socket=/tmp/a%26b&x-note=1", unix("/tmp/a&b", "€")],
+    ["nbd+unix:///?socket=%00blkforge", unix("\0blkforge", "")],
+    ["nbd+vsock://2:5000/x", vsock(2, 5000, "x")],
+    ["nbd+vsock:///x", vsock(null, 10809, "x")],
+    ["nbds+vsock://:0", { ...vsock(null, 0, ""), isTls: true }],
   ])("%s is understood", (text, uri) => {
     expect(parseNbdUri(text)).toEqual(uri);
   });
@@ -31,7 +41,9 @@ describe("an NBD URI", () => {
     ["", "is not an NBD URI"],
     ["/tmp/s.sock", "is not an NBD URI"],
     ["http://example.org/", "scheme"],
-    ["nbd+vsock://2/", "vsock"],
+    ["nbd+vsock://host/", "CID:port"],
+    ["nbd+vsock://1:4294967295/", "4294967295"],
+    ["nbd+vsock://1/?socket=/a", "names a socket"],
     ["nbd://host:65536/", "port 65536"],
     ["nbd://host:port/", "host"],
     ["nbd://::1/", "host"],
@@ -45,7 +57,9 @@ describe("an NBD URI", () => {
     ["nbd+unix:///disk", "names no socket"],
     ["nbd+unix:///disk?socket=", "names no socket"],
     ["nbd+unix://host/disk?socket=/tmp/s", "names the host"],
-    ["nbd+unix:///?socket=%00abstract", "abstract"],
+    ["nbd+unix:///?socket=%00", "names no socket"],
+    [`nbd+unix:///?socket=%00${"x".repeat(108)}`, "109 bytes"],
+    ["nbd+unix:///?socket=%00a%00b", "NUL"],
     ["fd:x", "not an NBD URI"],
     ["fd:3/%00", "NUL"],
     ["nbd+unix:///?socket=/tmp/a%00b", "NUL"],

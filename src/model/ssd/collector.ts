@@ -15,7 +15,7 @@ import type { SsdCounters } from "./counters.js";
 import { type Flash, Work } from "./flash.js";
 import { type Frontiers, Stream } from "./frontiers.js";
 import { type Geometry, unitBytes } from "./geometry.js";
-import { type Mapping, nowhere } from "./mapping.js";
+import type { Mapping } from "./mapping.js";
 import type { PageTimes } from "./page-times.js";
 import type { SsdParameters } from "./schema.js";
 import type { SlcCache } from "./slc-cache.js";
@@ -185,15 +185,10 @@ export class Collector {
     const first = op * this.geometry.stripeUnits;
     const units = flash.amount[op];
     const stream = this.streamFor(superblock);
-    let copied = 0;
-    for (let i = 0; i < units; i++) {
-      const unit = unitsOfOp[first + i];
-      // What the host has overwritten meanwhile needs no copy.
-      const address = flash.address[op] + placesOfOp[first + i];
-      if (mapping.locate(unit) !== address) continue;
-      frontiers.put(stream, unit, address, false, nowNs);
-      copied++;
-    }
+    // What the host has overwritten meanwhile needs no copy.
+    const place = flash.address[op] - superblock * this.geometry.superblockUnits;
+    const copied = mapping.keepValid(superblock, place, units, unitsOfOp, placesOfOp, first);
+    for (let i = 0; i < copied; i++) frontiers.put(stream, unitsOfOp[first + i], superblock, false, nowNs);
     switch (this.reason[superblock]) {
       case Reason.fold:
         counters.folded += copied;
@@ -276,10 +271,9 @@ export class Collector {
       const lack = (gc.background - superblocks.freeCount) / (gc.background - gc.forced);
       this.tokensPerUnit = level * (0.75 + 0.5 * lack) + 0.01;
     } else {
-      this.tokensPerUnit = pacing === 0 ? Number.POSITIVE_INFINITY : pacing;
+      this.tokensPerUnit = pacing;
     }
     this.isPaced = pacing !== 0;
-    if (!this.isPaced) this.tokens = this.mostTokens;
     return true;
   }
 
@@ -338,7 +332,7 @@ export class Collector {
     const end = this.frontiers.unitsOf(victim);
     while (this.cursor < end && superblocks.valid[victim] > 0) {
       if (this.reading + this.frontiers.copiesPending >= this.mostCopies) return false;
-      if (this.tokens <= 0 && !this.isUrgent) return false;
+      if (this.isPaced && this.tokens <= 0 && !this.isUrgent) return false;
       if (stripes++ === stripesAtOnce) {
         this.continueAtNs = nowNs + scanNs;
         return false;
@@ -346,15 +340,15 @@ export class Collector {
       const address = firstAddress + this.cursor;
       this.cursor += stripeUnits;
       const op = flash.acquire(Work.copyRead, victim);
-      let units = 0;
       const row = op * stripeUnits;
-      for (let place = 0; place < stripeUnits; place++) {
-        const unit = mapping.unitAt(address + place);
-        if (unit === nowhere) continue;
-        unitsOfOp[row + units] = unit;
-        placesOfOp[row + units] = place;
-        units++;
-      }
+      const units = mapping.listValid(
+        victim,
+        address - firstAddress,
+        stripeUnits,
+        unitsOfOp,
+        placesOfOp,
+        row,
+      );
       if (units === 0) {
         flash.discard(op);
         continue;

@@ -10,7 +10,7 @@
  * Not modelled: the second register's own fullness in cache reads, command polling, and power limits other than `limit`.
  */
 import { assert } from "../../base/assert.js";
-import type { EventHeap } from "../event-heap.js";
+import type { EventLanes } from "../event-lanes.js";
 import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
 import type { Geometry } from "./geometry.js";
@@ -84,7 +84,7 @@ export interface FlashOptions {
   parameters: SsdParameters["flash"];
   blocking: SsdParameters["gc"]["blocking"];
   geometry: Geometry;
-  events: EventHeap;
+  events: EventLanes;
   eventBases: FlashEvents;
   /** Operations there can be at once. */
   capacity: number;
@@ -158,7 +158,7 @@ export class Flash {
   private readonly isWaiting: Uint8Array;
   private readonly limitedDies: Ring;
 
-  private readonly events: EventHeap;
+  private readonly events: EventLanes;
   private readonly sensedEvent: number;
   private readonly dieEvent: number;
   private readonly channelEvent: number;

@@ -164,13 +164,13 @@ export class Frontiers {
     return units;
   }
 
-  /** Places a unit, whose data are at `before` as yet, at the end of a stream. There must be room, or a free superblock. */
+  /** Places a unit, whose data are in superblock `before` as yet, at the end of a stream. There must be room, or a free superblock. */
   put(stream: number, unit: number, before: number, isHost: boolean, nowNs: number): void {
     if (this.superblock[stream] === none) this.openSuperblock(stream);
     const superblock = this.superblock[stream];
     if (this.place[stream] === this.first[stream]) this.beginProgram(stream);
     const address = superblock * this.geometry.superblockUnits + this.place[stream]++;
-    this.mapping.assign(unit, address, before);
+    this.mapping.assign(unit, address, superblock, before);
     if (stream === Stream.slc) this.slcCache.wrote(address);
     if (isHost) {
       this.hostHeld[stream]++;

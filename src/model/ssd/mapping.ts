@@ -6,6 +6,10 @@
  * forward entry also tells whether the data there are still valid. Arrays are filled with zeroes by the operating system
  * when first touched, so nothing is held for what was never written; a forward entry of zero means "as the layout
  * says", and the layout of a drive that was preconditioned is a formula (`layout.ts`).
+ *
+ * Speed is a matter of memory as well: an entry of a large device lies neither in a cache nor behind an address that was
+ * translated lately, and waiting for it takes as long as all else a request is simulated with. So a bit per unit, all of
+ * which are near, tells of entries that need not be looked at, and copies ask for theirs many at a time.
  */
 
 import type { Geometry } from "./geometry.js";
@@ -18,6 +22,9 @@ export const nowhere = -1;
 /** Forward entry of a unit that was trimmed. */
 const trimmed = 0xffffffff;
 
+/** No unit, in a list. */
+const absent = 0xffffffff;
+
 /** Bits of a backward entry. */
 const backwardBits = 24;
 
@@ -29,6 +36,8 @@ export class Mapping {
   mapped = 0;
   /** Address + 1 by unit of the host; 0: see the layout. */
   private readonly forward: Uint32Array;
+  /** A bit by unit: whether it has a forward entry. What was not written since lies where the layout says. */
+  private readonly hasEntry: Int32Array;
   private readonly backwardLow: Uint16Array;
   private readonly backwardHigh: Uint8Array;
   /** Lowest bits of a unit the backward entry leaves out. */
@@ -37,6 +46,9 @@ export class Mapping {
   private readonly mappedInSegment: Uint32Array;
   private readonly superblockUnits: number;
   private readonly hostUnits: number;
+  /** Scratch of the lists: one stripe. */
+  private readonly groups: Uint32Array;
+  private readonly entries: Uint32Array;
 
   constructor(
     geometry: Geometry,
@@ -47,24 +59,28 @@ export class Mapping {
     this.hostUnits = hostUnits;
     this.superblockUnits = geometry.superblockUnits;
     this.forward = new Uint32Array(hostUnits);
+    this.hasEntry = new Int32Array(Math.ceil(hostUnits / 32));
     this.backwardLow = new Uint16Array(physicalUnits);
     this.backwardHigh = new Uint8Array(physicalUnits);
     this.groupShift = Math.max(0, Math.ceil(Math.log2(hostUnits)) - backwardBits);
     this.mappedInSegment = new Uint32Array(Math.ceil(hostUnits / 2 ** segmentShift));
+    this.groups = new Uint32Array(geometry.stripeUnits);
+    this.entries = new Uint32Array(geometry.stripeUnits);
     this.mapped = layout.mappedUnits;
     layout.countSegments(this.mappedInSegment, segmentShift);
   }
 
   /** Bytes per unit of the host, were every one written. */
   get bytesPerUnit(): number {
-    const { forward, backwardLow, backwardHigh } = this;
-    return (forward.byteLength + backwardLow.byteLength + backwardHigh.byteLength) / this.hostUnits;
+    const { forward, hasEntry, backwardLow, backwardHigh } = this;
+    const arrays = [forward, hasEntry, backwardLow, backwardHigh];
+    return arrays.reduce((sum, { byteLength }) => sum + byteLength, 0) / this.hostUnits;
   }
 
   /** Where a unit lies; `nowhere` if it holds no data. */
   locate(unit: number): number {
+    if (!this.isMoved(unit)) return this.layout.locate(unit);
     const entry = this.forward[unit];
-    if (entry === 0) return this.layout.locate(unit);
     return entry === trimmed ? nowhere : entry - 1;
   }
 
@@ -73,27 +89,95 @@ export class Mapping {
     const superblock = Math.floor(address / this.superblockUnits);
     if (this.layout.holds(superblock)) {
       const unit = this.layout.unitAt(superblock, address - superblock * this.superblockUnits);
-      return unit !== nowhere && this.forward[unit] === 0 ? unit : nowhere;
+      return unit !== nowhere && !this.isMoved(unit) ? unit : nowhere;
     }
-    const { forward, groupShift } = this;
-    const group = this.backwardLow[address] | (this.backwardHigh[address] << 16);
-    if (groupShift === 0) return forward[group] === address + 1 ? group : nowhere;
-    const first = group * 2 ** groupShift;
-    const end = Math.min(first + 2 ** groupShift, this.hostUnits);
-    for (let unit = first; unit < end; unit++) if (forward[unit] === address + 1) return unit;
-    return nowhere;
+    return this.unitInGroup(this.backwardLow[address] | (this.backwardHigh[address] << 16), address + 1);
   }
 
-  /** Puts a unit's data at a free address; they were at `before`, or `nowhere`, as `locate` tells. */
-  assign(unit: number, address: number, before: number): void {
-    const { superblocks, superblockUnits } = this;
+  /**
+   * Lists what is valid of a superblock in `count` places from `first` on: units and their distances from `first`, from
+   * `row` on in both lists. Returns how many there are.
+   */
+  listValid(
+    superblock: number,
+    first: number,
+    count: number,
+    units: Uint32Array,
+    distances: Uint8Array,
+    row: number,
+  ): number {
+    let found = 0;
+    if (this.layout.holds(superblock)) {
+      const { groups } = this;
+      this.layout.listUnits(superblock, first, count, groups, absent);
+      for (let i = 0; i < count; i++) {
+        if (groups[i] === absent || this.isMoved(groups[i])) continue;
+        units[row + found] = groups[i];
+        distances[row + found] = i;
+        found++;
+      }
+      return found;
+    }
+    this.findGroups(superblock * this.superblockUnits + first, count);
+    const { groups, entries, groupShift } = this;
+    const wanted = superblock * this.superblockUnits + first + 1;
+    for (let i = 0; i < count; i++) {
+      if (groupShift === 0) {
+        if (entries[i] !== wanted + i) continue;
+        units[row + found] = groups[i];
+      } else {
+        const unit = this.unitInGroup(groups[i], wanted + i);
+        if (unit === nowhere) continue;
+        units[row + found] = unit;
+      }
+      distances[row + found] = i;
+      found++;
+    }
+    return found;
+  }
+
+  /** Keeps of a list made by `listValid` what is still valid; returns how many that are. */
+  keepValid(
+    superblock: number,
+    first: number,
+    count: number,
+    units: Uint32Array,
+    distances: Uint8Array,
+    row: number,
+  ): number {
+    const { forward, entries } = this;
+    const isLaidOut = this.layout.holds(superblock);
+    const wanted = superblock * this.superblockUnits + first + 1;
+    if (!isLaidOut) for (let i = 0; i < count; i++) entries[i] = forward[units[row + i]];
+    let kept = 0;
+    for (let i = 0; i < count; i++) {
+      const unit = units[row + i];
+      const distance = distances[row + i];
+      if (isLaidOut ? this.isMoved(unit) : entries[i] !== wanted + distance) continue;
+      units[row + kept] = unit;
+      distances[row + kept] = distance;
+      kept++;
+    }
+    return kept;
+  }
+
+  /** The superblock of an address. */
+  superblockOf(address: number): number {
+    return Math.floor(address / this.superblockUnits);
+  }
+
+  /** Puts a unit's data at a free address of a superblock; they were in superblock `before`, or `nowhere`. */
+  assign(unit: number, address: number, superblock: number, before: number): void {
+    const { valid } = this.superblocks;
     this.forward[unit] = address + 1;
+    // What lay where the layout does not reach has an entry already.
+    if (before === nowhere || this.layout.holds(before)) this.hasEntry[unit >>> 5] |= 1 << (unit & 31);
     const group = this.groupShift === 0 ? unit : Math.floor(unit / 2 ** this.groupShift);
     this.backwardLow[address] = group;
     this.backwardHigh[address] = group >>> 16;
-    superblocks.valid[Math.floor(address / superblockUnits)]++;
+    valid[superblock]++;
     if (before !== nowhere) {
-      superblocks.valid[Math.floor(before / superblockUnits)]--;
+      valid[before]--;
     } else {
       this.mapped++;
       this.mappedInSegment[unit >>> segmentShift]++;
@@ -113,6 +197,7 @@ export class Mapping {
       const address = this.locate(unit);
       if (address === nowhere) continue;
       this.forward[unit] = trimmed;
+      this.hasEntry[unit >>> 5] |= 1 << (unit & 31);
       superblocks.valid[Math.floor(address / superblockUnits)]--;
       mappedInSegment[unit >>> segmentShift]--;
       this.mapped--;
@@ -123,5 +208,28 @@ export class Mapping {
   /** A superblock has been erased: what the layout said of it no longer holds. */
   forget(superblock: number): void {
     this.layout.forget(superblock);
+  }
+
+  private isMoved(unit: number): boolean {
+    return ((this.hasEntry[unit >>> 5] >>> (unit & 31)) & 1) !== 0;
+  }
+
+  /** The unit of a group whose forward entry is `entry`; `nowhere` if none is. */
+  private unitInGroup(group: number, entry: number): number {
+    const { forward, groupShift } = this;
+    const first = group * 2 ** groupShift;
+    const end = Math.min(first + 2 ** groupShift, this.hostUnits);
+    for (let unit = first; unit < end; unit++) if (forward[unit] === entry) return unit;
+    return nowhere;
+  }
+
+  /**
+   * The groups of `count` addresses from one on, and their first forward entries. These lie all over the memory: asking for
+   * all before looking at any has them fetched at the same time.
+   */
+  private findGroups(address: number, count: number): void {
+    const { forward, groupShift, backwardLow, backwardHigh, groups, entries } = this;
+    for (let i = 0; i < count; i++) groups[i] = backwardLow[address + i] | (backwardHigh[address + i] << 16);
+    for (let i = 0; i < count; i++) entries[i] = forward[(groups[i] << groupShift) >>> 0];
   }
 }

@@ -15,7 +15,7 @@ import type { HealthLog } from "../../base/health.js";
 import { Random } from "../../base/random.js";
 import { Flag, noSlot, Op, type RequestSlot, type RequestTable } from "../../base/request.js";
 import { Breakdown } from "../breakdown.js";
-import { EventHeap } from "../event-heap.js";
+import { EventLanes } from "../event-lanes.js";
 import type { CompletionSink, Model, ModelReport } from "../model.js";
 import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
@@ -55,24 +55,27 @@ export interface CreateSsdOptions {
 const eventBits = 24;
 const eventMask = (1 << eventBits) - 1;
 const Event = Object.freeze({
-  /** The controller can fetch its next command. */
-  fetch: 0,
   /** The firmware has decoded a command. */
-  decoded: 1 << eventBits,
+  decoded: 0,
   /** The data of a write have come in. */
-  received: 2 << eventBits,
+  received: 1 << eventBits,
   /** A command is complete. */
-  complete: 3 << eventBits,
+  complete: 2 << eventBits,
+  channel: 3 << eventBits,
+  sensed: 4 << eventBits,
+  die: 5 << eventBits,
+  /** The controller can fetch its next command. */
+  fetch: 6 << eventBits,
   /** The drive may have been idle for long enough. */
-  idle: 4 << eventBits,
+  idle: 7 << eventBits,
   /** Collection goes on looking. */
-  collect: 5 << eventBits,
+  collect: 8 << eventBits,
   /** A read's place has been looked up. */
   mapped: 9 << eventBits,
-  sensed: 6 << eventBits,
-  die: 7 << eventBits,
-  channel: 8 << eventBits,
 });
+
+/** The first kinds of event mostly end in the order they began. */
+const orderlyKinds = 4;
 
 /** Events of the controller that are not of a command: fetch, idle, collect. */
 const timers = 3;
@@ -96,7 +99,7 @@ export class SsdModel implements Model, FlashSink {
   private readonly requests: RequestTable;
   private readonly parameters: SsdParameters;
   private readonly observer: ModelObserver | null;
-  private readonly events: EventHeap;
+  private readonly events: EventLanes;
   private readonly pageTimes: PageTimes;
   private readonly frontiers: Frontiers;
   private readonly collector: Collector;
@@ -191,7 +194,11 @@ export class SsdModel implements Model, FlashSink {
     this.reservedOperations = mostPrograms + Collector.mostOperations(geometry);
     const operations = this.reservedOperations + readOperations + capacity;
     // Each request has at most one event waiting.
-    this.events = new EventHeap(capacity + timers + Flash.mostEvents(parameters, geometry));
+    this.events = new EventLanes(
+      capacity + timers + Flash.mostEvents(parameters, geometry),
+      orderlyKinds,
+      eventBits,
+    );
     this.flash = new Flash({
       parameters: parameters.flash,
       blocking: parameters.gc.blocking,

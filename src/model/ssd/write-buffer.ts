@@ -13,7 +13,7 @@ import { Ring } from "../ring.js";
 import type { Collector } from "./collector.js";
 import type { SsdCounters } from "./counters.js";
 import type { Frontiers } from "./frontiers.js";
-import type { Mapping } from "./mapping.js";
+import { type Mapping, nowhere } from "./mapping.js";
 
 export interface WriteBufferOptions {
   capacityUnits: number;
@@ -115,7 +115,7 @@ export class WriteBuffer {
         this.used--;
       } else {
         if (!collector.hostMayPlace(stream)) break;
-        frontiers.put(stream, unit, before, true, nowNs);
+        frontiers.put(stream, unit, before === nowhere ? nowhere : mapping.superblockOf(before), true, nowNs);
         collector.allow();
       }
       counters.hostWritten++;

@@ -227,6 +227,29 @@ describe("heat and power", () => {
   });
 });
 
+describe("collection that is not paced", () => {
+  it("ends what it began without another write of the host", () => {
+    const drive = new TestDrive(
+      plainDrive({
+        flash: { channels: 1, diesPerChannel: 2, program: "300us", erase: "2ms" },
+        ftl: { overProvisioning: 0.2 },
+        gc: { pacing: 0, background: 6 },
+        precondition: { state: "random" },
+      }),
+      sizeBytes,
+    );
+    const { counters } = drive.model;
+    const next = uniform(units, 1);
+    for (let collections = 0; collections < 10; collections++) {
+      for (const before = counters.collected; counters.collected === before; )
+        drive.time("write", next() * unitBytes, unitBytes);
+      drainAll(drive);
+      expect(counters.erased).toBe(counters.collected);
+    }
+    drive.checkConservation();
+  });
+});
+
 describe("collection that blocks", () => {
   it("raises p99.9 of reads, the more the more it keeps away: none, die, channel (seed 1)", () => {
     const tail = (blocking: string) => {

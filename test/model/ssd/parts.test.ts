@@ -2,8 +2,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Random } from "../../../src/base/random.js";
+import { parseSize } from "../../../src/base/units.js";
+import { Geometry } from "../../../src/model/ssd/geometry.js";
 import { MapCache } from "../../../src/model/ssd/map-cache.js";
+import { Mapping, nowhere } from "../../../src/model/ssd/mapping.js";
+import { precondition } from "../../../src/model/ssd/precondition.js";
 import { Lattice, Shuffle } from "../../../src/model/ssd/scatter.js";
+import { Superblocks } from "../../../src/model/ssd/superblocks.js";
 import { drainAll, plainDrive, TestDrive, unitBytes } from "./drive.js";
 
 describe("permutations", () => {
@@ -38,6 +43,60 @@ describe("a mapping cache", () => {
     for (let page = 10; page < 20; page++) expect(cache.touch(page, false)).toBe(false);
     expect(cache.evictedDirty).toBe(5);
   });
+});
+
+describe("the mapping", () => {
+  it.each(["4G", "256G"])(
+    "lists of a superblock what unit by unit is found there, moved or not (%s, seed 5)",
+    (size) => {
+      const parameters = plainDrive({
+        flash: { channels: 2, planes: 4, pageSize: 16384, pagesPerBlock: 64 },
+        precondition: { state: "random" },
+      });
+      const geometry = new Geometry(parameters, parseSize(size));
+      const { stripeUnits, superblockUnits, hostUnits } = geometry;
+      const superblocks = new Superblocks(geometry.superblocks, 0);
+      const random = new Random(5, "test");
+      const mapping = new Mapping(
+        geometry,
+        superblocks,
+        precondition(parameters, geometry, superblocks, random),
+      );
+      // What a new superblock takes has left its place in others; part of it is trimmed again.
+      const taken = superblocks.open(0, false, 0);
+      for (let place = 0; place < 4 * stripeUnits; place++) {
+        // Of the same group, where a group holds several.
+        const unit = place % 2 === 0 ? random.nextInteger(hostUnits - 1) : hostUnits - 1 - place;
+        const before = mapping.locate(unit);
+        const address = taken * superblockUnits + place;
+        mapping.assign(unit, address, taken, before === nowhere ? nowhere : mapping.superblockOf(before));
+        if (place % 5 === 0) mapping.unmap(unit, unit + 1);
+      }
+      const units = new Uint32Array(2 * stripeUnits);
+      const distances = new Uint8Array(2 * stripeUnits);
+      const row = stripeUnits;
+      for (const superblock of [taken, 0, 1, 2]) {
+        for (let first = 0; first < 4 * stripeUnits; first += stripeUnits) {
+          const expected = new Map<number, number>();
+          for (let i = 0; i < stripeUnits; i++) {
+            const unit = mapping.unitAt(superblock * superblockUnits + first + i);
+            if (unit !== nowhere) expected.set(i, unit);
+          }
+          const listed = () =>
+            new Map(Array.from({ length: found }, (_, i) => [distances[row + i], units[row + i]]));
+          let found = mapping.listValid(superblock, first, stripeUnits, units, distances, row);
+          expect(listed()).toEqual(expected);
+          // Everything is valid still; then one is not.
+          expect(mapping.keepValid(superblock, first, found, units, distances, row)).toBe(found);
+          const [gone] = expected;
+          mapping.unmap(gone[1], gone[1] + 1);
+          expected.delete(gone[0]);
+          found = mapping.keepValid(superblock, first, found, units, distances, row);
+          expect(listed()).toEqual(expected);
+        }
+      }
+    },
+  );
 });
 
 describe("a drive under any mix of requests", () => {

@@ -140,8 +140,9 @@ describe("preconditioning", () => {
       drive.time("write", unit * unitBytes, unitBytes);
       expect(drive.model.mapping.unitAt(drive.model.mapping.locate(unit))).toBe(unit);
     }
-    // Only what is touched is held: a thousand writes touch some thousand pages of memory.
-    expect(process.memoryUsage().rss - before).toBeLessThan(256 * 2 ** 20);
+    // Only what is touched is held: of 4.2 GB less than a tenth, most of it for the copies a thousand writes lead to, each of
+    // which touches pages of its own, and 64 MiB for the bits of what has moved.
+    expect(process.memoryUsage().rss - before).toBeLessThan(400 * 2 ** 20);
   });
 
   it("the share of valid data in victims solves (1 - v) / ln(1/v) = used", () => {
