@@ -126,8 +126,10 @@ const gcSchema = z
     idleAfter: duration.describe("Idle time after which collection runs ahead; 0 for never").default(0),
     idleTarget: count.describe("Free superblocks up to which idle time is used").default(12),
     blocking: z
-      .enum(["none", "plane", "die", "channel"])
-      .describe("What collection keeps host reads away from, as long as it has work there (TTFLASH, FAST'17)")
+      .enum(["none", "die", "channel"])
+      .describe(
+        "What collection keeps host reads away from as long as it has work there (TTFLASH, FAST'17); it works on all planes of a die at once, so nothing is finer than a die",
+      )
       .default("none"),
   })
   .describe("Garbage collection");
