@@ -306,6 +306,7 @@ export class SsdModel implements Model, FlashSink {
       copiedBytes: counters.copied * unitBytes,
       paddingBytes: counters.padding * unitBytes,
       suspensions: flash.suspensions,
+      atomicWriteBytes: this.parameters.writeBuffer.atomicUnit,
     };
   }
 

@@ -148,7 +148,9 @@ const writeBufferSchema = z
       .describe("A write is complete when it is in the buffer, or when it is programmed")
       .default("early"),
     atomicUnit: byteSize
-      .describe("Bytes that a power cut leaves all written or not at all (AWUPF); for whoever cuts power")
+      .describe(
+        "Bytes that a power cut leaves all written or not at all (AWUPF); reported, for whoever cuts power: the model itself does not",
+      )
       .default(4096),
     flush: duration.describe("Added to a FLUSH or FUA write that must drain the buffer").default(0),
   })
