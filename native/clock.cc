@@ -37,7 +37,10 @@ int64_t MonotonicNs() {
   return static_cast<int64_t>(now.tv_sec) * kNsPerSecond + now.tv_nsec;
 }
 
-class Clock : public Napi::ObjectWrap<Clock> {
+/** Marks objects of this class, so that no other is taken for one. */
+constexpr napi_type_tag kTypeTag{0x83a1c5d07be24f96, 0x2e6f90b41d7c58aa};
+
+class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
  public:
   static Napi::Function Define(Napi::Env env) {
     return DefineClass(env, "Clock",
@@ -52,6 +55,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
   explicit Clock(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<Clock>(info), origin_ns_(MonotonicNs()), context_(info.Env(), "blkforge:Clock") {
     Napi::Env env = info.Env();
+    napi_type_tag_object(env, info.This(), &kTypeTag);
     if (info.Length() < 1 || !info[0].IsFunction()) {
       Napi::TypeError::New(env, "Clock needs a function").ThrowAsJavaScriptException();
       return;
@@ -81,6 +85,10 @@ class Clock : public Napi::ObjectWrap<Clock> {
     napi_add_async_cleanup_hook(env, OnEnvironmentEnd, this, &cleanup_hook_);
     // Alive until closed, whoever holds it: the event loop calls into it.
     Ref();
+  }
+
+  void StayAwake() override {
+    if (watch_ != nullptr && spin_ns_ > 0) KeepTurning();
   }
 
  private:
@@ -115,7 +123,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
       uv_unref(handle);
     }
     if (spin_ns_ > 0) {
-      StayAwake();
+      KeepTurning();
     } else {
       SetTimer(expiry_ns_ == kNever ? 0 : expiry_ns_);
     }
@@ -146,7 +154,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
   }
 
   /** Keeps the loop turning; the timer is set when it goes to sleep. */
-  void StayAwake() {
+  void KeepTurning() {
     awake_until_ns_ = MonotonicNs() + kLingerNs;
     if (uv_is_active(reinterpret_cast<uv_handle_t*>(&watch_->check))) return;
     uv_idle_start(&watch_->idle, [](uv_idle_t*) {});
@@ -187,7 +195,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
       clock->Fire();
     } else {
       clock->LearnWakeUp();
-      clock->StayAwake();
+      clock->KeepTurning();
       // A long sleep leaves the caches cold: what will decide and reply is run once before it matters.
       if (!clock->on_rehearsal_.IsEmpty() && MonotonicNs() < clock->expiry_ns_) clock->Call(clock->on_rehearsal_);
       if (clock->watch_ != nullptr) clock->Look();
@@ -197,7 +205,7 @@ class Clock : public Napi::ObjectWrap<Clock> {
   void Fire() {
     expiry_ns_ = kNever;
     uv_unref(reinterpret_cast<uv_handle_t*>(&watch_->poll));
-    if (spin_ns_ > 0) StayAwake();
+    if (spin_ns_ > 0) KeepTurning();
     Call(on_deadline_);
   }
 
@@ -270,6 +278,14 @@ class Clock : public Napi::ObjectWrap<Clock> {
 };
 
 }  // namespace
+
+Wakefulness* WakefulnessOf(Napi::Value object) {
+  bool is_one = false;
+  if (!object.IsObject() || napi_check_object_type_tag(object.Env(), object, &kTypeTag, &is_one) != napi_ok || !is_one) {
+    return nullptr;
+  }
+  return Clock::Unwrap(object.As<Napi::Object>());
+}
 
 void ExportClock(Napi::Env env, Napi::Object exports) { exports.Set("Clock", Clock::Define(env)); }
 

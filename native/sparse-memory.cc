@@ -191,6 +191,14 @@ uint64_t SparseMemory::HoleBytes(uint64_t offset, uint64_t length) const {
   return holes * page_bytes_;
 }
 
+bool SparseMemory::HasRoomFor(uint64_t offset, uint64_t length, uint64_t limit) const {
+  if (limit == UINT64_MAX) return true;
+  uint64_t wanted = HoleBytes(offset, length);
+  if (wanted == 0) return true;
+  uint64_t promised = static_cast<uint64_t>(promised_bytes_.load(std::memory_order_relaxed));
+  return allocated_bytes() + promised + wanted <= limit;
+}
+
 uint64_t SparseMemory::ExtentEnd(uint64_t offset, uint64_t end) const {
   uint64_t page = offset / page_bytes_;
   uint64_t page_end = RoundUp(end, page_bytes_) / page_bytes_;
@@ -273,7 +281,7 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
                            InstanceMethod<&Self::Grow>("grow"),
                            InstanceMethod<&Self::Lock>("lock"),
                            InstanceMethod<&Self::AllocatedBytes>("allocatedBytes"),
-                           InstanceMethod<&Self::HoleBytes>("holeBytes"),
+                           InstanceMethod<&Self::HasRoomFor>("hasRoomFor"),
                            InstanceMethod<&Self::IsAllocated>("isAllocated"),
                            InstanceMethod<&Self::ExtentEnd>("extentEnd"),
                            InstanceMethod<&Self::Close>("close"),
@@ -370,12 +378,13 @@ class SparseMemoryObject : public Napi::ObjectWrap<SparseMemoryObject> {
     return Napi::Number::New(info.Env(), bytes);
   }
 
-  /** holeBytes(offset, length) */
-  Napi::Value HoleBytes(const Napi::CallbackInfo& info) {
-    double offset = Double(info, 0), length = Double(info, 1);
+  /** hasRoomFor(offset, length, limit): a limit beyond all sizes is none. */
+  Napi::Value HasRoomFor(const Napi::CallbackInfo& info) {
+    double offset = Double(info, 0), length = Double(info, 1), limit = Double(info, 2);
     if (!IsWithin(info, offset, length)) return info.Env().Undefined();
-    uint64_t bytes = memory_->HoleBytes(static_cast<uint64_t>(offset), static_cast<uint64_t>(length));
-    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+    uint64_t limit_bytes = limit > kLargest ? UINT64_MAX : static_cast<uint64_t>(limit);
+    bool has_room = memory_->HasRoomFor(static_cast<uint64_t>(offset), static_cast<uint64_t>(length), limit_bytes);
+    return Napi::Boolean::New(info.Env(), has_room);
   }
 
   /** isAllocated(offset) */

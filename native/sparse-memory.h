@@ -68,6 +68,10 @@ class SparseMemory {
   uint64_t allocated_bytes() const { return allocated_pages_.load(std::memory_order_relaxed) * page_bytes_; }
   /** Bytes that a write to this range would newly take. */
   uint64_t HoleBytes(uint64_t offset, uint64_t length) const;
+  /** Whether a write to this range leaves no more than `limit` held or promised. What overwrites held pages always fits. */
+  bool HasRoomFor(uint64_t offset, uint64_t length, uint64_t limit) const;
+  /** Sets so many bytes aside for a write under way, or gives them back when it is negative. */
+  void Promise(int64_t bytes) { promised_bytes_.fetch_add(bytes, std::memory_order_relaxed); }
   bool IsAllocated(uint64_t offset) const { return Bit(offset / page_bytes_); }
   /** Where the run of equal pages around `offset` ends; at most `end`. */
   uint64_t ExtentEnd(uint64_t offset, uint64_t end) const;
@@ -89,6 +93,7 @@ class SparseMemory {
   uint64_t bitmap_bytes_ = 0;
   uint64_t page_bytes_ = 4096;
   std::atomic<uint64_t> allocated_pages_{0};
+  std::atomic<int64_t> promised_bytes_{0};
   /** One cache line each: who stays touches nobody else's. */
   struct alignas(64) StayMutex {
     std::mutex mutex;

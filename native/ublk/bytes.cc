@@ -123,10 +123,7 @@ int Mover::Zero(uint64_t offset, uint64_t length, bool keep_allocated) {
 }
 
 bool Mover::HasRoomFor(uint64_t offset, uint64_t length) const {
-  if (store_->limit_bytes == UINT64_MAX) return true;
-  uint64_t wanted = store_->memory->HoleBytes(offset, length);
-  // What overwrites held pages always fits, even when the limit is used up.
-  return wanted == 0 || store_->memory->allocated_bytes() + wanted <= store_->limit_bytes;
+  return store_->memory->HasRoomFor(offset, length, store_->limit_bytes);
 }
 
 uint8_t* Mover::Between(const RequestBytes& request) {

@@ -38,14 +38,17 @@ namespace {
 
 constexpr size_t kPageBytes = 4096;
 
-/** As a nice value; without CAP_SYS_NICE the thread stays as it is. */
+/** As a nice value. */
 constexpr int kHighestPriority = -20;
 
 /** `user_data` of the wake-up; those of commands are tags. */
 constexpr uint64_t kWakeUp = 1ull << 32;
 
-/** Longer waits are taken in pieces; a deadline so far away is "never". */
-constexpr double kLongestWaitNs = 3600e9;
+/** A century: what is due later than this comes then. */
+constexpr double kNeverNs = 3e18;
+
+/** The first whole nanosecond that is not earlier. */
+int64_t RoundUpNs(double ns) { return static_cast<int64_t>(std::ceil(std::min(ns, kNeverNs))); }
 
 size_t RoundUp(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -53,6 +56,22 @@ uint32_t PowerOfTwoFrom(uint32_t count) {
   uint32_t power = 1;
   while (power < count) power *= 2;
   return power;
+}
+
+/**
+ * A thread that keeps time goes before those that compute: V8 collects garbage with as many threads as there are
+ * processors, and who wakes among equals may wait for the slices of several. A mere nice value does not spare it that wait: the
+ * fair scheduler (EEVDF, Linux 6.6) owes a waking thread nothing that has had more than its share, however light the others are.
+ *
+ * Who spins cannot be a real-time thread: the kernel takes the processor away from one that keeps it for 950 ms of a second.
+ * Without CAP_SYS_NICE the thread stays as it is.
+ */
+void GoFirst(bool sleeps) {
+  sched_param lowest{};
+  lowest.sched_priority = 1;
+  // 0 is the calling thread.
+  if (sleeps && sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) == 0) return;
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kHighestPriority);
 }
 
 void Signal(int event_fd) {
@@ -132,9 +151,7 @@ void Queue::Run() {
   snprintf(name, sizeof name, "ublk-%u", number_);
   prctl(PR_SET_NAME, name);
   prctl(PR_SET_TIMERSLACK, 1);
-  // A thread that keeps time goes before those that compute: V8 collects garbage with as many threads as there are
-  // processors, and whoever wakes among equals may wait for the slices of several.
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kHighestPriority);
+  GoFirst(device_.spin_ns == 0);
   // Memory for this thread never waits for the disk it serves itself. Without the right to it, it has to do without.
   prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   if (!cpus_.empty()) syscall(SYS_sched_setaffinity, 0, cpus_.size(), cpus_.data());
@@ -196,10 +213,10 @@ void Queue::Serve() {
 }
 
 void Queue::Wait() {
-  double deadline_ns = due_.empty() ? kLongestWaitNs * 1e6 : due_.next_ns();
-  int64_t deadline = device_.origin_ns + static_cast<int64_t>(std::ceil(std::min(deadline_ns, 9e18 / 2)));
+  bool is_any_due = !due_.empty();
+  int64_t wake_ns = is_any_due ? device_.origin_ns + RoundUpNs(due_.next_ns()) - device_.spin_ns : 0;
   int error;
-  if (!due_.empty() && deadline - device_.spin_ns <= MonotonicNs()) {
+  if (is_any_due && wake_ns <= MonotonicNs()) {
     // Due in a moment: the kernel's requests are looked after, and nobody sleeps.
     error = ring_.Enter(0);
   } else {
@@ -211,10 +228,10 @@ void Queue::Wait() {
                      (undecided_ > 0 && device_.is_dead.load(std::memory_order_relaxed));
     if (is_wanted) {
       error = ring_.Enter(0);
-    } else if (due_.empty()) {
+    } else if (!is_any_due) {
       error = ring_.Enter(1);
     } else {
-      error = ring_.EnterUntil(deadline - device_.spin_ns, MonotonicNs());
+      error = ring_.EnterUntil(wake_ns, MonotonicNs());
     }
     shared_->is_asleep.value.store(0, std::memory_order_relaxed);
   }
@@ -379,7 +396,12 @@ void Queue::Decide(uint16_t tag, double due_ns, int error) {
     request.error =
         mover_->Zero(request.offset_bytes, request.length_bytes, (request.flags & kFlagNoHole) != 0);
   }
-  due_.Push(due_ns, tag);
+  // What is due at its arrival goes out with this round; the others wait in order.
+  if (due_ns <= request.arrival_ns) {
+    delivered_.push_back(tag);
+  } else {
+    due_.Push(due_ns, tag);
+  }
 }
 
 void Queue::Move(Request& request, uint16_t tag) {
@@ -390,15 +412,13 @@ void Queue::Move(Request& request, uint16_t tag) {
 
 /** `now_ns` may be older than what was decided since: what is due by now then comes in the next round, at once. */
 void Queue::DeliverDue(double now_ns) {
-  if (due_.empty() || due_.next_ns() > now_ns) return;
-  delivered_.clear();
-  while (!due_.empty() && due_.next_ns() <= now_ns) {
-    uint16_t tag = due_.Pop();
+  while (!due_.empty() && due_.next_ns() <= now_ns) delivered_.push_back(due_.Pop());
+  if (delivered_.empty()) return;
+  for (uint16_t tag : delivered_) {
     Request& request = requests_[tag];
     if (request.op == kRead && request.error == 0) {
       request.error = mover_->Out(BytesOf(tag), request.offset_bytes, request.length_bytes);
     }
-    delivered_.push_back(tag);
   }
   now_ns = NowNs();
   for (uint16_t tag : delivered_) {
@@ -407,6 +427,7 @@ void Queue::DeliverDue(double now_ns) {
                      now_ns - request.due_ns);
     Commit(tag, request.error != 0 ? -request.error : ResultOf(request));
   }
+  delivered_.clear();
 }
 
 int32_t Queue::ResultOf(const Request& request) const {

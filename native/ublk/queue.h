@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bytes.h"
-#include "counters.h"
+#include "../counters.h"
 #include "due-heap.h"
 #include "ring.h"
 
@@ -205,7 +205,7 @@ class Queue {
   uint32_t in_hand_ = 0;
   uint32_t undecided_ = 0;
   bool has_announced_ = false;
-  /** Tags delivered together, for their counters. */
+  /** Tags whose reply goes out in this round; all of them have bytes moved before the clock is read for their counters. */
   std::vector<uint16_t> delivered_;
 
   pthread_t thread_{};

@@ -20,7 +20,7 @@
 #include <mutex>
 #include <vector>
 
-#include "counters.h"
+#include "../counters.h"
 #include "event-watch.h"
 #include "queue.h"
 

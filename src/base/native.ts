@@ -30,8 +30,8 @@ export interface NativeSparseMemory {
   /** Makes the range zero and counts all its pages as held. */
   reserve(offsetBytes: number, lengthBytes: number): void;
   allocatedBytes(): number;
-  /** Bytes a write to this range would newly take. */
-  holeBytes(offsetBytes: number, lengthBytes: number): number;
+  /** Whether a write to this range leaves no more than the limit held, or promised to writes under way. */
+  hasRoomFor(offsetBytes: number, lengthBytes: number, limitBytes: number): boolean;
   isAllocated(offsetBytes: number): boolean;
   /** Where the run of held pages, or of holes, around `offsetBytes` ends; at most `endBytes`. */
   extentEnd(offsetBytes: number, endBytes: number): number;
@@ -51,12 +51,19 @@ export const SocketEvent = Object.freeze({
   failed: 16,
   /** Our side is closed, as `end` asked for. */
   shut: 32,
+  /** The input begins with the header of a write whose payload is not among it: it has landed in the memory. */
+  landed: 64,
 });
 
 /** The bytes of one connected stream socket. Keeps the process alive until it is closed. */
 export interface NativeSocketMover {
   /** -1 once closed. */
   readonly descriptor: number;
+  /**
+   * Plain requests are answered natively from now on, while the gate of their operation is open and `state` says that the caller is
+   * idle; they are counted in `counters`. `settings` are laid out as in native/nbd/plain-requests.h.
+   */
+  answerPlain(settings: Float64Array, gates: Int32Array, counters: Float64Array, clock: NativeClock): void;
   setReading(isReading: boolean): void;
   /** The next bytes to arrive go there; `bytes` must be kept until then. */
   fill(bytes: Uint8Array, from: number, to: number): void;
@@ -164,8 +171,7 @@ export interface NativeAddon {
     onDatagram: (datagram: Buffer) => void,
   ) => NativeNetlinkSocket;
   /**
-   * Linux only. Works on a duplicate of `fd`, and reads at once. `state` has five cells: bytes in `input`; bytes at its front that
-   * are to be kept, written by the caller; bytes received and sent in all; the errno of a broken socket.
+   * Linux only. Works on a duplicate of `fd`, and reads at once. `state` has the cells of native/nbd/socket-mover.cc.
    */
   readonly SocketMover?: new (
     fd: number,

@@ -8,10 +8,25 @@
  * transport may keep a completed request, and its slot, for later.
  */
 import type { Extent, FaultExtent } from "./extent.js";
-import type { NativeSparseMemory } from "./native.js";
+import type { NativeClock, NativeSparseMemory } from "./native.js";
 import type { RequestSlot, RequestTable } from "./request.js";
 import type { Status } from "./status.js";
 import type { ZoneView } from "./zone.js";
+
+/**
+ * What a transport's native code needs to complete reads and writes of a device by itself, when all there is to do is to move their
+ * bytes: a device in memory that completes them the moment they arrive.
+ */
+export interface NativeService {
+  /** A cell for reads and one for writes: 1 while nothing wants to see such requests, or to change what becomes of them. */
+  readonly gates: Int32Array;
+  /** Where they are counted: the cells of the device's statistics. */
+  readonly counters: Float64Array;
+  /** What the device's memory may hold; Infinity without a limit. */
+  readonly limitBytes: number;
+  /** Its loop stays awake for a moment after an answer, as after one of the device's own. */
+  readonly clock: NativeClock;
+}
 
 export interface BlockTarget {
   /** Name people see: the default export. */
@@ -39,6 +54,9 @@ export interface BlockTarget {
    * in place of calling `read`, which would do no more than copy them and cannot fail.
    */
   readonly nativeMemory?: NativeSparseMemory | null;
+
+  /** For a device whose requests may need no decision; the bytes are in `nativeMemory`. */
+  readonly nativeService?: NativeService | null;
 
   /**
    * Whether the payload of a write to this range may be put into `nativeMemory` as it comes, block by block, and be submitted as null when it

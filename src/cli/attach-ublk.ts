@@ -156,6 +156,7 @@ function forgetting(attachment: UblkAttachment): Attached {
   return {
     path: attachment.path,
     ended: attachment.ended,
+    refuseResize: () => attachment.refuseResize(),
     resize: (sizeBytes) => attachment.resize(sizeBytes),
     async detach(isForced) {
       const holders = await attachment.detach(isForced);

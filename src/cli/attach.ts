@@ -141,7 +141,10 @@ async function attach(profile: string, options: CommandOptions): Promise<void> {
   try {
     const serving = await startServing(server, {
       api: options.api,
-      onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+      resizeListener: {
+        refuseResize: () => attachment?.refuseResize(),
+        onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+      },
     });
     const [device] = serving.devices;
     try {

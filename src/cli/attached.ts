@@ -11,6 +11,8 @@ export interface Attached {
   readonly path: string;
   /** Resolves when somebody else has detached it; rejects when it can be served no longer. */
   readonly ended: Promise<void>;
+  /** @throws BlkError when the driver cannot have another size */
+  refuseResize(): void;
   resize(sizeBytes: number): Promise<void>;
   /** Resolves to who still holds it. @throws BlkError BLK_E_DEVICE_BUSY: it stays attached */
   detach(isForced: boolean): Promise<string[]>;

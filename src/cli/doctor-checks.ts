@@ -77,6 +77,7 @@ function checkServe(facts: MachineFacts): Check[] {
       isAdvice: true,
       remedy: `ulimit -n ${comfortableFiles}`,
     }),
+    ...idleStates(facts),
   ];
 }
 
@@ -209,6 +210,20 @@ function checker(use: Use): Checker {
     state: isFine ? "ok" : otherwise?.isAdvice ? "advice" : "missing",
     remedy: isFine ? null : (otherwise?.remedy ?? null),
   });
+}
+
+/** How exact a delay is for a client that sleeps through it; see docs/nbd.md. */
+function idleStates({ idleDriver, mayLimitIdleStates }: MachineFacts): Check[] {
+  if (idleDriver === null || idleDriver === "none") return [];
+  const found = mayLimitIdleStates
+    ? "slow ones are kept away while requests of timed devices are under way"
+    : "the processors may sleep deeply while a delay passes, and wake late";
+  return [
+    checker("serve")("idle states", mayLimitIdleStates, found, {
+      isAdvice: true,
+      remedy: "sudo chown $USER /dev/cpu_dma_latency   (or run as root)",
+    }),
+  ];
 }
 
 function packages(check: Checker, missing: readonly string[]): Check {

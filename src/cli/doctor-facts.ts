@@ -41,6 +41,10 @@ export interface MachineFacts {
   /** Infinity when unlimited. */
   lockedMemoryBytes: number;
   openFiles: number;
+  /** Of the processors; "none" leaves nothing to limit, null says that there is no such thing. */
+  idleDriver: string | null;
+  /** Whether it may be told to do without slow idle states. */
+  mayLimitIdleStates: boolean;
   kvm: "usable" | "forbidden" | "missing";
   /** 0 for everybody, 1 for a group, 2 for nobody; null on kernels without the setting. */
   ioUringDisabled: number | null;
@@ -72,6 +76,8 @@ export async function gatherFacts(): Promise<MachineFacts> {
     overcommit: number("/proc/sys/vm/overcommit_memory"),
     lockedMemoryBytes: limit("Max locked memory"),
     openFiles: limit("Max open files"),
+    idleDriver: read("/sys/devices/system/cpu/cpuidle/current_driver").trim() || null,
+    mayLimitIdleStates: mayOpen("/dev/cpu_dma_latency"),
     kvm: !existsSync("/dev/kvm") ? "missing" : mayOpen("/dev/kvm") ? "usable" : "forbidden",
     ioUringDisabled: number("/proc/sys/kernel/io_uring_disabled"),
     missingLabPackages: missingPackages(["vm"]),

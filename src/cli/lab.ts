@@ -63,7 +63,7 @@ function addGuestOptions(command: Command): Command {
     )
     .option(
       "--kernel <version|path>",
-      "such as 6.12 or ./vmlinuz (default: the running kernel, else Debian's 6.12)",
+      "such as 6.12, 7.2 (any Debian has, backports too) or ./vmlinuz (default: the running kernel, else Debian's 6.12)",
     )
     .option("--smp <n>", "CPUs of the guest", readCount, 2)
     .option("--memory <size>", "memory of the guest", "2G")

@@ -41,7 +41,10 @@ async function recover(path: string | undefined, { json = false }: { json?: bool
   let attachment: Attached | null = null;
   const serving = await startServing(server, {
     api: given.api,
-    onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+    resizeListener: {
+      refuseResize: () => attachment?.refuseResize(),
+      onResized: async (sizeBytes) => attachment?.resize(sizeBytes),
+    },
   });
   const [device] = serving.devices;
   try {

@@ -52,6 +52,7 @@ const deviceSchema = z.strictObject({
   set: z.record(z.string(), scalar, { error: "must be a mapping, such as { latency: 1ms }" }).optional(),
   record: text.optional(),
   timing: z.enum(["auto", ...timings], { error: `must be auto, ${timings.join(", ")}` }).optional(),
+  awake: flag.optional(),
   // What a fault is, is for the device to say.
   faults: z.array(z.looseObject({}), { error: "must be a list of faults" }).optional(),
   listen: addresses.optional(),

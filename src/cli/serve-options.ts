@@ -5,6 +5,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { type Command, Option } from "commander";
 import { BlkError } from "../base/errors.js";
 import { parseSize } from "../base/units.js";
+import { bestIdleLimitUs } from "../device/idle-states.js";
 import { defaultTiming, type Timing, timings } from "../device/live-clock.js";
 import { deviceSeed } from "../device/seed.js";
 import type { DeviceSpec, ServerSpec } from "../device/spec.js";
@@ -25,6 +26,7 @@ export interface DeviceChoice {
   set?: string[];
   record?: string;
   timing?: Timing | "auto";
+  awake?: boolean;
 }
 
 export interface DeviceOptions extends DeviceChoice {
@@ -88,6 +90,10 @@ export function addDeviceOptions(command: Command): Command {
         "--timing <mode>",
         "how to wait until a reply is due (default: auto, which is hybrid, with a single CPU sleep)",
       ).choices(["auto", ...timings]),
+    )
+    .option(
+      "--no-awake",
+      "leave the idle states of the processors alone (default: without slow ones while requests are under way, where that can be had)",
     )
     .addOption(
       new Option("--log-level <level>", "how much to log to stderr").choices(logLevels).default("warn"),
@@ -180,8 +186,11 @@ function readDevice(
       "Use up to 64 letters, digits, dots, dashes and underscores for a name",
     );
   }
-  const { memoryLimit, timing = "auto" } = choice;
+  const { memoryLimit, timing: asked = "auto", awake = true } = choice;
   const processors = availableParallelism();
+  const timing = asked === "auto" ? defaultTiming(processors) : asked;
+  // Who sleeps until a reply is due has chosen thrift. Without a delay nobody sleeps while one passes.
+  const isExact = timing !== "sleep" && profile.model !== "instant";
   return {
     name,
     profile,
@@ -195,8 +204,9 @@ function readDevice(
     record: choice.record ?? null,
     faults,
     listen,
-    timing: timing === "auto" ? defaultTiming(processors) : timing,
+    timing,
+    idleLimitUs: isExact && awake ? bestIdleLimitUs() : null,
     timingReason:
-      timing === "auto" ? `${processors} ${processors === 1 ? "processor" : "processors"}` : "asked for",
+      asked === "auto" ? `${processors} ${processors === 1 ? "processor" : "processors"}` : "asked for",
   };
 }

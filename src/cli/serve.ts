@@ -191,7 +191,9 @@ function overridden(choice: DeviceChoice, options: ServeOptions): DeviceChoice {
     "timing",
   ] as const;
   const said = fields.filter((field) => options[field] !== undefined).map((field) => [field, options[field]]);
-  return { ...choice, ...Object.fromEntries(said), set: [...(choice.set ?? []), ...options.set] };
+  // Said on the command line, it holds for all; unsaid, it is the file's to say.
+  const awake = options.awake === false ? { awake: false } : {};
+  return { ...choice, ...Object.fromEntries(said), ...awake, set: [...(choice.set ?? []), ...options.set] };
 }
 
 /**
@@ -252,8 +254,10 @@ function announce({ devices }: Serving, options: ServeOptions): void {
 /** How replies are waited for, and why so: what figures of this server are worth depends on it. */
 function timingText(descriptions: readonly DeviceDescription[]): string {
   const modes = new Map<string, string[]>();
-  for (const { name, timing, timingReason } of descriptions) {
-    const mode = `timing ${timing} (${timingReason})`;
+  for (const { name, timing, timingReason, idleLimitUs } of descriptions) {
+    const idle =
+      idleLimitUs === null ? "" : ", processors without slow idle states while requests are under way";
+    const mode = `timing ${timing} (${timingReason})${idle}`;
     modes.set(mode, [...(modes.get(mode) ?? []), name]);
   }
   return [...modes]

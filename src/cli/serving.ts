@@ -1,6 +1,7 @@
 /**
  * What `serve`, `run` and `attach` do alike around a server: the control API beside it, signals.
  */
+import type { ResizeListener } from "../control/device-control.js";
 import { type DeviceHandle, startServer } from "../device/host.js";
 import type { ServerSpec } from "../device/spec.js";
 
@@ -16,14 +17,14 @@ export interface Serving {
 export interface ServingOptions {
   /** Address of the control API. */
   api?: string | undefined;
-  /** Called when the API has made a device larger. */
-  onResized?: (sizeBytes: number) => Promise<void>;
+  /** Told when the API makes a device larger. */
+  resizeListener?: ResizeListener;
 }
 
 /** Starts the devices and, when asked for, their API. Half a start is undone. */
 export async function startServing(
   spec: ServerSpec,
-  { api: address, onResized }: ServingOptions,
+  { api: address, resizeListener }: ServingOptions,
 ): Promise<Serving> {
   const server = await startServer(spec);
   const { devices, ended } = server;
@@ -33,7 +34,7 @@ export async function startServing(
     const { deviceControl } = await import("../control/device-control.js");
     const api = await listenApi(
       address,
-      devices.map((device) => deviceControl(device, onResized)),
+      devices.map((device) => deviceControl(device, resizeListener)),
     );
     return {
       devices,

@@ -3,11 +3,14 @@ import type { DeviceHandle } from "../device/host.js";
 import type { DeviceControl } from "./control.js";
 import { schemaVersion } from "./stats-shape.js";
 
-/** @param onResized tells who else has to know the new size, a kernel for example */
-export function deviceControl(
-  device: DeviceHandle,
-  onResized: (sizeBytes: number) => Promise<void> = async () => {},
-): DeviceControl {
+/** Who else has to know of a new size, a kernel for example. */
+export interface ResizeListener {
+  /** Asked before anything has changed. @throws BlkError why the size has to stay */
+  refuseResize(): void;
+  onResized(sizeBytes: number): Promise<void>;
+}
+
+export function deviceControl(device: DeviceHandle, listener: ResizeListener | null = null): DeviceControl {
   const { name, seed, floorNs } = device.description;
   return {
     name,
@@ -15,7 +18,9 @@ export function deviceControl(
     stats: async () => ({ schemaVersion, device: name, seed, floorNs, ...(await device.report()) }),
     health: () => device.health(),
     resize: async (sizeBytes) => {
-      await onResized(await device.resize(sizeBytes));
+      listener?.refuseResize();
+      const grownBytes = await device.resize(sizeBytes);
+      await listener?.onResized(grownBytes);
       return device.description;
     },
     faults: device.faults,

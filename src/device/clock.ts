@@ -4,7 +4,12 @@
  * Time is nanoseconds since power-on in a float64, which is exact to 104 days. There is one deadline, the device's next
  * event; arming replaces it. Live devices run on `LiveClock`, tests and simulations on `VirtualClock`.
  */
+import type { NativeClock } from "../base/native.js";
+
 export interface Clock {
+  /** The timer behind a clock on real time, where it is the addon's. */
+  readonly nativeClock?: NativeClock | null;
+
   /** Never decreases. Cheap enough to ask for every request. */
   nowNs(): number;
 

@@ -23,7 +23,7 @@ import type { HealthLog } from "../base/health.js";
 import type { NativeSparseMemory } from "../base/native.js";
 import { Flag, Op, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { Status } from "../base/status.js";
-import type { PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
+import type { NativeService, PollingTarget, RequestOwner, RequestSource } from "../base/target.js";
 import { formatSize } from "../base/units.js";
 import type { ZoneView } from "../base/zone.js";
 import type { FaultSet } from "../fault/set.js";
@@ -84,6 +84,7 @@ export class Device implements PollingTarget, CompletionSink {
   readonly canZeroFast: boolean;
   readonly requests: RequestTable;
   readonly nativeMemory: NativeSparseMemory | null;
+  readonly nativeService: NativeService | null;
 
   private readonly store: Store;
   private readonly model: Model;
@@ -169,6 +170,9 @@ export class Device implements PollingTarget, CompletionSink {
     this.latenciesNs =
       model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
     this.isScheduled = new Uint8Array(capacity);
+    this.nativeService = this.offerNativeService();
+    faults.onChange = () => this.setGates();
+    this.setGates();
     clock.onDeadline = () => this.pump();
     // Nothing is due yet, so nothing happens; but all that decides and replies has run.
     clock.onRehearsal = () => this.pump();
@@ -373,6 +377,28 @@ export class Device implements PollingTarget, CompletionSink {
     return this.heldCount;
   }
 
+  /** What native code needs to complete requests in this device's place, when it may; null when it never may. */
+  private offerNativeService(): NativeService | null {
+    const { clock, stats, latenciesNs } = this;
+    const { nativeBytes } = this.store;
+    // On a virtual clock everything takes its time from that.
+    if (latenciesNs === null || clock.nativeClock == null || !("memory" in nativeBytes)) return null;
+    return {
+      gates: new Int32Array(2),
+      counters: stats.nativeCells,
+      limitBytes: nativeBytes.limitBytes,
+      clock: clock.nativeClock,
+    };
+  }
+
+  /** Native code may complete what takes no time and nobody else wants to see. */
+  private setGates(): void {
+    const { nativeService, constantLatenciesNs } = this;
+    if (nativeService === null) return;
+    nativeService.gates[Op.read] = constantLatenciesNs?.[Op.read] === 0 ? 1 : 0;
+    nativeService.gates[Op.write] = constantLatenciesNs?.[Op.write] === 0 ? 1 : 0;
+  }
+
   /** To the present, and on to the events whose replies the floor calls for already. */
   private runModel(nowNs: number): void {
     const { model, lookaheadNs } = this;
@@ -404,7 +430,14 @@ export class Device implements PollingTarget, CompletionSink {
         status = store.write(requests.offsetBytes[slot], payload);
       } else {
         assert(owner.movePayload !== undefined, "a write is submitted with its payload, or by who moves it");
-        owner.movePayload(slot);
+        // Once the write pointer has moved, the bytes must find room: it is made now.
+        if (
+          this.zoneTable !== null &&
+          !this.zoneTable.isConventional(this.zoneTable.zoneOf(requests, slot))
+        ) {
+          status = store.zero(requests.offsetBytes[slot], requests.lengthBytes[slot], true);
+        }
+        if (status === Status.ok) owner.movePayload(slot);
       }
     } else if (op === Op.trim) {
       status = store.trim(requests.offsetBytes[slot], requests.lengthBytes[slot]);

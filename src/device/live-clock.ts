@@ -10,6 +10,7 @@
  */
 import { loadNative, type NativeAddon, type NativeClock } from "../base/native.js";
 import type { Clock } from "./clock.js";
+import type { IdleStates } from "./idle-states.js";
 
 const nsPerSecond = 1_000_000_000;
 const nsPerMillisecond = 1_000_000;
@@ -39,6 +40,8 @@ export function defaultTiming(processors: number): Timing {
 
 export interface LiveClockOptions {
   timing?: Timing;
+  /** Limited while a deadline is armed, and closed with the clock. */
+  idleStates?: IdleStates | null;
   /** The addon; handed in by tests only. */
   native?: Pick<NativeAddon, "Clock">;
 }
@@ -47,10 +50,13 @@ export class LiveClock implements Clock {
   onDeadline: () => void = () => {};
   onRehearsal: () => void = () => {};
 
+  readonly nativeClock: NativeClock | null;
+
   private readonly timer: Pick<NativeClock, "arm" | "close">;
   /** Power-on, on the clock that `process.hrtime()` reads. */
   readonly monotonicOriginNs: bigint;
 
+  private readonly idleStates: IdleStates | null;
   private readonly originSeconds: number;
   private readonly originNs: number;
   /** Arming keeps the thread awake for a while: the answer to a reply is the next request. */
@@ -59,17 +65,20 @@ export class LiveClock implements Clock {
   /** The grain of deadlines: 1 ns with the native timer, 1 ms without. */
   readonly resolutionNs: number;
 
-  constructor({ timing = "sleep", native = loadNative() }: LiveClockOptions = {}) {
+  constructor({ timing = "sleep", idleStates = null, native = loadNative() }: LiveClockOptions = {}) {
+    this.idleStates = idleStates;
     const fire = (): void => this.fire();
     this.lingers = timing !== "sleep" && native.Clock !== undefined;
     let originNs: bigint;
     if (native.Clock === undefined) {
       this.timer = new TimeoutTimer(this, fire);
+      this.nativeClock = null;
       this.resolutionNs = nsPerMillisecond;
       originNs = process.hrtime.bigint();
     } else {
       const timer = new native.Clock(fire, spinNsOfTiming(timing), () => this.onRehearsal());
       this.timer = timer;
+      this.nativeClock = timer;
       this.resolutionNs = 1;
       originNs = timer.originNs;
     }
@@ -88,12 +97,14 @@ export class LiveClock implements Clock {
     // A system call is saved for the common case of a batch that changed nothing. Who spins makes none, and stays awake by each call.
     if (deadlineNs === this.armedNs && !this.lingers) return;
     this.armedNs = deadlineNs;
+    if (this.idleStates !== null && deadlineNs !== Number.POSITIVE_INFINITY) this.idleStates.limit();
     this.timer.arm(deadlineNs);
   }
 
   close(): void {
     this.armedNs = Number.POSITIVE_INFINITY;
     this.timer.close();
+    this.idleStates?.close();
   }
 
   private fire(): void {

@@ -15,6 +15,7 @@ import type { ChannelSetup } from "../ublk/attachment.js";
 import { UblkChannel } from "../ublk/channel.js";
 import { Device } from "./device.js";
 import { floorsByOperation } from "./floor.js";
+import { IdleStates } from "./idle-states.js";
 import { KernelLinks } from "./kernel-links.js";
 import { LiveClock, spinNsOfTiming } from "./live-clock.js";
 import { openRecording, type Recording } from "./recording.js";
@@ -57,7 +58,11 @@ export class ServedDevice {
     refuseZonesInFile(spec);
     this.isNewFile = spec.file !== null && !existsSync(spec.file);
     this.store = openStore(spec);
-    this.clock = new LiveClock({ timing: spec.timing });
+    const { idleLimitUs = null } = spec;
+    this.clock = new LiveClock({
+      timing: spec.timing,
+      idleStates: idleLimitUs === null ? null : IdleStates.open(idleLimitUs),
+    });
     try {
       const { profile } = spec;
       const { sizeBytes } = this.store;
@@ -145,6 +150,7 @@ export class ServedDevice {
       timing: spec.timing,
       floorNs: spec.floor ?? null,
       timingReason: spec.timingReason,
+      idleLimitUs: spec.idleLimitUs ?? null,
       uris,
     };
   }

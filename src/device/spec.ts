@@ -39,6 +39,11 @@ export interface DeviceSpec {
   timing: Timing;
   /** Why so, for people: "2 processors". */
   timingReason: string;
+  /**
+   * Idle states of the processors that take longer to leave are kept away, in microseconds, while requests are under way; nothing is asked of
+   * them when it is null or left out.
+   */
+  idleLimitUs?: number | null;
   /** Requests in flight at once, where that is more than the usual. */
   requestCapacity?: number;
   /** What the transport takes by itself, to be taken off the model's latencies. */
@@ -68,6 +73,8 @@ export interface DeviceDescription {
   isReadOnly: boolean;
   timing: Timing;
   timingReason: string;
+  /** Idle states of the processors slower than this are kept away while requests are under way; null when they are left alone. */
+  idleLimitUs: number | null;
   /** What is taken off the model's latencies for the transport, in nanoseconds; null when nothing is. */
   floorNs: Floor | null;
   uris: string[];

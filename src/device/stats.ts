@@ -37,7 +37,7 @@ export class DeviceStats {
   /** @param buffer zeroed memory, `DeviceStats.byteLength` from `offset` on; the two sides of a device share it. */
   constructor(
     readonly buffer: SharedArrayBuffer = new SharedArrayBuffer(DeviceStats.byteLength),
-    offset = 0,
+    private readonly offset = 0,
   ) {
     this.cells = new Float64Array(buffer, offset, cellCount);
     for (let op = 0; op < operations.length; op++) {
@@ -50,6 +50,15 @@ export class DeviceStats {
   }
 
   static readonly byteLength = histogramsOffset + (operations.length + 1) * Histogram.byteLength;
+
+  /** All cells, for native code that counts as this does (native/counters.cc), on the same thread. */
+  get nativeCells(): Float64Array {
+    return new Float64Array(
+      this.buffer,
+      this.offset,
+      DeviceStats.byteLength / Float64Array.BYTES_PER_ELEMENT,
+    );
+  }
 
   recordCompletion(
     op: number,

@@ -100,6 +100,9 @@ interface SetFault {
 }
 
 export class FaultSet {
+  /** Called when a fault has been set or taken away: set by who decides by `isEmpty`. */
+  onChange: () => void = () => {};
+
   private readonly requests: RequestTable;
   private readonly seed: number;
   private sizeBytes: number;
@@ -192,6 +195,7 @@ export class FaultSet {
       held: 0,
     };
     this.faults.push(fault);
+    this.onChange();
     return report(fault);
   }
 
@@ -245,6 +249,7 @@ export class FaultSet {
   remove(name: string): FaultReport {
     const fault = this.find(name);
     this.faults.splice(this.faults.indexOf(fault), 1);
+    this.onChange();
     const last = report(fault);
     this.letGo(fault);
     return last;
@@ -253,6 +258,7 @@ export class FaultSet {
   /** Takes every fault away and lets go of everything; answers with their last reports. Never fails. */
   reset(): FaultReport[] {
     const removed = this.faults.splice(0);
+    this.onChange();
     const reports = removed.map(report);
     for (const fault of removed) this.letGo(fault);
     return reports;

@@ -38,15 +38,7 @@ const downloadTimeoutMs = 600_000;
 
 export async function openDebianArchive(cache: Cache, options: ArchiveOptions = {}): Promise<DebianArchive> {
   const codename = debianCodename();
-  const source = findDebianSource(readSourceFiles("/etc/apt"), codename);
-  if (source === undefined) {
-    throw new BlkError(
-      "BLK_E_KERNEL",
-      `the apt sources of this machine have no entry for Debian ${codename}`,
-      "Give a kernel yourself: --kernel PATH",
-    );
-  }
-
+  const source = debianSource(codename);
   options.onProgress?.("Reading Debian's package lists");
   const withBackports = await update(cache, source, [codename, `${codename}-backports`], options);
   if (withBackports.archive !== undefined) return withBackports.archive;
@@ -57,6 +49,29 @@ export async function openDebianArchive(cache: Cache, options: ArchiveOptions = 
     "BLK_E_KERNEL",
     `Debian's package lists cannot be had: ${lastLine(mainOnly.failure)}`,
     "Check the network, or give a kernel yourself: --kernel PATH",
+  );
+}
+
+/**
+ * Where the newest kernels are, whatever this machine runs: the backports of Debian's stable release. An image and its modules
+ * need nothing else of that release. Null when the mirror has no such suite.
+ */
+export async function openStableBackports(
+  cache: Cache,
+  options: ArchiveOptions = {},
+): Promise<DebianArchive | null> {
+  const suite = "stable-backports";
+  options.onProgress?.(`Reading the package list of ${suite}`);
+  return (await update(cache, debianSource(debianCodename()), [suite], options)).archive ?? null;
+}
+
+function debianSource(codename: string): DebianSource {
+  const source = findDebianSource(readSourceFiles("/etc/apt"), codename);
+  if (source !== undefined) return source;
+  throw new BlkError(
+    "BLK_E_KERNEL",
+    `the apt sources of this machine have no entry for Debian ${codename}`,
+    "Give a kernel yourself: --kernel PATH",
   );
 }
 

@@ -3,14 +3,15 @@
  *
  * In this order, unless one is asked for: the running kernel, where its image and its nbd module can be read (the one
  * a user means, and nothing to download); else Debian's 6.12 for cloud machines, from the main suite or, on Debian 12,
- * from backports (small, with nbd and ublk, no drivers for hardware a VM lacks); else the newest that Debian has.
+ * from backports (small, with nbd and ublk, no drivers for hardware a VM lacks); else the newest that Debian has. A version
+ * that is asked for may also come from the backports of a newer Debian.
  * Packages are unpacked into the cache and never installed.
  */
 import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readSync } from "node:fs";
 import { release } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { BlkError } from "../base/errors.js";
-import { type DebianArchive, openDebianArchive } from "./apt.js";
+import { type DebianArchive, openDebianArchive, openStableBackports } from "./apt.js";
 import type { Cache } from "./cache.js";
 import { hasModule } from "./modules.js";
 
@@ -78,9 +79,10 @@ function kernelFromFile(path: string): Kernel {
       "Give a vmlinuz or bzImage",
     );
   }
-  // Beside the image as in an unpacked package (boot/vmlinuz, lib/modules), or installed on this machine.
+  // Where the image is, or beside it as in an unpacked package (boot/vmlinuz, lib/modules), or installed on this machine.
   const root = resolve(dirname(imagePath), "..");
   const candidates = [
+    ...(basename(dirname(imagePath)) === found ? [dirname(imagePath)] : []),
     join(root, "lib/modules", found),
     join(root, "usr/lib/modules", found),
     `/lib/modules/${found}`,
@@ -120,7 +122,7 @@ async function defaultKernel(cache: Cache, options: FindKernelOptions): Promise<
   const archive = await openDebianArchive(cache, options);
   const names = await archive.kernelPackages();
   const preferred = newestOf(names, preferredSeries) ?? newestOf(names);
-  if (preferred === undefined) throw noPackage("for cloud machines", archive);
+  if (preferred === undefined) throw noPackage("for cloud machines", archive.suites);
   if (compareReleases(packageRelease(preferred), preferredSeries) < 0) {
     options.onProgress?.(
       `No kernel ${preferredSeries} in ${archive.suites.join(", ")}: taking ${preferred}, which has no ublk`,
@@ -132,16 +134,21 @@ async function defaultKernel(cache: Cache, options: FindKernelOptions): Promise<
 async function kernelFromPackage(cache: Cache, series: string, options: FindKernelOptions): Promise<Kernel> {
   const cached = cachedKernel(cache, series);
   if (cached !== undefined) return cached;
-  const archive = await openDebianArchive(cache, options);
-  const name = newestOf(await archive.kernelPackages(), series);
-  if (name === undefined) throw noPackage(series, archive);
-  return fetchKernel(cache, archive, name, options);
+  const searched: string[] = [];
+  for (const open of [openDebianArchive, openStableBackports]) {
+    const archive = await open(cache, options);
+    if (archive === null) continue;
+    const name = newestOf(await archive.kernelPackages(), series);
+    if (name !== undefined) return fetchKernel(cache, archive, name, options);
+    searched.push(...archive.suites);
+  }
+  throw noPackage(series, searched);
 }
 
-function noPackage(what: string, archive: DebianArchive): BlkError {
+function noPackage(what: string, suites: readonly string[]): BlkError {
   return new BlkError(
     "BLK_E_KERNEL",
-    `Debian's ${archive.suites.join(" and ")} have no kernel ${what}`,
+    `Debian's ${suites.join(" and ")} have no kernel ${what}`,
     "Choose another version, or give the path of a kernel image: --kernel PATH",
   );
 }
@@ -166,11 +173,22 @@ function cachedKernel(cache: Cache, series: string): Kernel | undefined {
 }
 
 function kernelFromFolder(folder: string): Kernel {
-  const image = readdirSync(join(folder, "boot")).find((name) => name.startsWith("vmlinuz-"));
+  const image = unpackedImage(folder);
   if (image === undefined) {
     throw new BlkError("BLK_E_KERNEL", `${folder} holds no kernel image`, "Remove it: blkforge lab clean");
   }
-  return { ...kernelFromFile(join(folder, "boot", image)), origin: `Debian's package ${basename(folder)}` };
+  return { ...kernelFromFile(image), origin: `Debian's package ${basename(folder)}` };
+}
+
+/** In /boot, or since Debian's 7.0 as "vmlinuz" beside its modules. */
+export function unpackedImage(folder: string): string | undefined {
+  const boot = join(folder, "boot");
+  const modules = join(folder, "usr/lib/modules");
+  const candidates = [
+    ...(existsSync(boot) ? readdirSync(boot).map((name) => join(boot, name)) : []),
+    ...(existsSync(modules) ? readdirSync(modules).map((name) => join(modules, name, "vmlinuz")) : []),
+  ];
+  return candidates.find((path) => basename(path).startsWith("vmlinuz") && existsSync(path));
 }
 
 /** The newest package of a series ("6.12" takes 6.12.95, not 6.1), or of all. */

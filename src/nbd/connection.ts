@@ -14,6 +14,7 @@ import type { NbdLogger } from "./logger.js";
 import { MovedSocket } from "./moved-socket.js";
 import { type Outbox, StreamOutbox } from "./outbox.js";
 import { descriptorOf, takenBytes, type WatchedPeer } from "./peer-watch.js";
+import { plainSettings } from "./plain-settings.js";
 import type { SlotNotes } from "./slot-notes.js";
 import { type TlsSettings, upgradeToTls } from "./tls.js";
 import { Transmission } from "./transmission.js";
@@ -178,6 +179,9 @@ export class Connection implements WatchedPeer {
     const { pool, limits } = this.options;
     const { target } = session.export;
     const moved = this.moveSocket(target);
+    if (moved !== null && target.nativeService != null) {
+      moved.answerPlain(target.nativeService, plainSettings(session, limits, target.nativeService));
+    }
     const onWritten = (): void => this.transmission?.onWritten();
     this.outbox =
       moved === null
@@ -208,8 +212,8 @@ export class Connection implements WatchedPeer {
     const { socket } = this;
     if (socket !== this.options.socket) return null;
     const moved = MovedSocket.takeOver(socket, target.nativeMemory ?? null, {
-      onInput: (input, endBytes, isFilled) => {
-        if (!this.isEnding) this.transmission?.receive(input, 0, endBytes, isFilled);
+      onInput: (input, fromBytes, endBytes, before) => {
+        if (!this.isEnding) this.transmission?.receive(input, fromBytes, endBytes, before);
       },
       onEnd: this.onPeerEnd,
       onError: this.onError,

@@ -85,7 +85,9 @@ export class DescriptorStream extends Duplex {
     if ((events & SocketEvent.sent) !== 0) this.onSent();
     if ((events & SocketEvent.shut) !== 0) this.whenShut?.();
     if ((events & SocketEvent.input) !== 0) {
-      const arrived = Buffer.from(this.input.subarray(0, this.state[moverCells.input]));
+      const arrived = Buffer.from(
+        this.input.subarray(this.state[moverCells.inputFrom], this.state[moverCells.inputEnd]),
+      );
       if (!this.push(arrived)) this.mover.setReading(false);
     }
     if ((events & SocketEvent.end) !== 0) this.push(null);

@@ -30,8 +30,8 @@ export class GatherOutbox implements Outbox {
   private insertCount = 0;
   private insertedBytes = 0;
 
-  /** Bytes handed over since the start: what `socket.bytesSent` grows to. */
-  private totalBytes = 0;
+  /** What the socket's `bytesSent` is when all that has been handed over is sent: others may have bytes in between. */
+  private handedUntil = 0;
   /** Full buffers that have not been sent whole, oldest first; and what `bytesSent` is when they have. */
   private readonly waiting: PooledBuffer[] = [];
   private readonly waitingUntil: number[] = [];
@@ -58,7 +58,7 @@ export class GatherOutbox implements Outbox {
   }
 
   get isEmpty(): boolean {
-    return this.open === null && this.waiting.length === 0 && this.unsentBytes === 0;
+    return this.open === null && this.waiting.length === 0;
   }
 
   get progress(): number {
@@ -119,13 +119,13 @@ export class GatherOutbox implements Outbox {
   }
 
   private get unsentBytes(): number {
-    return this.totalBytes - this.socket.bytesSent;
+    return this.socket.bytesQueued - this.socket.bytesSent;
   }
 
   /** True when all is sent. */
   private handOver(): boolean {
-    this.totalBytes += this.openBytes - this.handedBytes + this.insertedBytes;
     const isSent = this.socket.send(this.open!.bytes, this.handedBytes, this.openBytes, this.insertCount);
+    this.handedUntil = this.socket.bytesQueued;
     this.handedBytes = this.openBytes;
     this.insertCount = 0;
     this.insertedBytes = 0;
@@ -136,7 +136,7 @@ export class GatherOutbox implements Outbox {
   private retire(): void {
     if (this.open === null) return;
     this.waiting.push(this.open);
-    this.waitingUntil.push(this.totalBytes);
+    this.waitingUntil.push(this.handedUntil);
     this.waitingBytes += this.open.bytes.length;
     this.open = null;
     this.openBytes = 0;
@@ -151,7 +151,7 @@ export class GatherOutbox implements Outbox {
       this.waitingBytes -= buffer.bytes.length;
       this.pool.give(buffer);
     }
-    if (this.open === null || bytesSent < this.totalBytes || this.handedBytes < this.openBytes) return;
+    if (this.open === null || bytesSent < this.handedUntil || this.handedBytes < this.openBytes) return;
     this.pool.give(this.open);
     this.open = null;
     this.openBytes = 0;

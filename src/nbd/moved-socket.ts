@@ -1,5 +1,5 @@
 /**
- * A client's socket in the transmission phase, its bytes moved by the addon (`native/socket-mover.cc`) where Node's own
+ * A client's socket in the transmission phase, its bytes moved by the addon (`native/nbd/socket-mover.cc`) where Node's own
  * would cost more than the requests in them. Accepting, the handshake and TLS stay with `net`; what is not a plain socket, or
  * not on Linux, stays there for good.
  *
@@ -9,24 +9,26 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { getSystemErrorName } from "node:util";
 import { loadNative, type NativeSocketMover, type NativeSparseMemory, SocketEvent } from "../base/native.js";
+import type { NativeService } from "../base/target.js";
 import { DescriptorStream } from "./descriptor-stream.js";
 import { moverCells } from "./mover-cells.js";
 import { descriptorOf } from "./peer-watch.js";
-import type { PayloadReceiver } from "./transmission.js";
+import { Before, type PayloadReceiver } from "./transmission.js";
 
 /** Room for what a client sends at once: 31 writes of 4 KiB. More would leave the processor's second cache for nothing. */
 const inputBytes = 128 * 1024;
 /** Payloads up to this size are completed in the input buffer; longer ones are worth a destination of their own. */
-const keptBytes = 32 * 1024;
+export const keptBytes = 32 * 1024;
 /** Pieces of the device's memory handed over at once. */
 const insertCapacity = 1024;
 
 export interface MovedSocketHandlers {
   /**
-   * Bytes 0 to `endBytes` of `input` are there, to be consumed, or kept, before this returns, or while not reading. Before them
-   * came the payload asked for by `fill`, if `isFilled`.
+   * These bytes of `input` are there, to be consumed, or kept, before this returns, or while not reading.
+   *
+   * @param before one of `Before`
    */
-  onInput(input: Uint8Array, endBytes: number, isFilled: boolean): void;
+  onInput(input: Uint8Array, fromBytes: number, endBytes: number, before: number): void;
   onEnd(): void;
   onError(error: Error): void;
   onClose(): void;
@@ -88,6 +90,11 @@ export class MovedSocket implements PayloadReceiver {
     return this.state[moverCells.received];
   }
 
+  /** Bytes to be sent since the start, the sent ones included: those the addon has answered with too. */
+  get bytesQueued(): number {
+    return this.state[moverCells.queued];
+  }
+
   get bytesSent(): number {
     return this.state[moverCells.sent];
   }
@@ -103,6 +110,15 @@ export class MovedSocket implements PayloadReceiver {
 
   resume(): void {
     this.mover.setReading(true);
+  }
+
+  /** Lets the addon answer plain requests while the device and `setIdle` allow it. */
+  answerPlain(service: NativeService, settings: Float64Array): void {
+    this.mover.answerPlain(settings, service.gates, service.counters, service.clock);
+  }
+
+  setIdle(isIdle: boolean): void {
+    this.state[moverCells.idle] = isIdle ? 1 : 0;
   }
 
   keep(segment: Uint8Array, from: number, to: number): void {
@@ -148,7 +164,10 @@ export class MovedSocket implements PayloadReceiver {
     }
     if ((events & SocketEvent.sent) !== 0) this.onSent();
     if ((events & SocketEvent.input) !== 0 && !this.isClosed) {
-      handlers.onInput(this.input, this.state[moverCells.input], (events & SocketEvent.filled) !== 0);
+      let before: number = Before.nothing;
+      if ((events & SocketEvent.filled) !== 0) before = Before.payload;
+      if ((events & SocketEvent.landed) !== 0) before = Before.ownPayload;
+      handlers.onInput(this.input, this.state[moverCells.inputFrom], this.state[moverCells.inputEnd], before);
     }
     if ((events & SocketEvent.shut) !== 0 && !this.isClosed) this.onShut();
     if ((events & SocketEvent.end) !== 0 && !this.isClosed) {

@@ -1,12 +1,17 @@
-/** Cells of the state a `NativeSocketMover` shares. */
+/** Cells of the state a `NativeSocketMover` shares: `Cell` in native/nbd/socket-mover.cc. */
 export const moverCells = Object.freeze({
-  /** Bytes in the input buffer. */
-  input: 0,
+  /** The bytes in the input buffer that are new, or have been kept. */
+  inputFrom: 0,
+  inputEnd: 1,
   /** Bytes at its front that are to be kept: written here, read by the addon. */
-  kept: 1,
-  received: 2,
-  sent: 3,
+  kept: 2,
+  received: 3,
+  /** Bytes to be sent since the start, the sent ones included. */
+  queued: 4,
+  sent: 5,
   /** Errno of a broken socket. */
-  error: 4,
-  count: 5,
+  error: 6,
+  /** Whether the next byte is the first of a request and nothing waits for its turn: written here. */
+  idle: 7,
+  count: 8,
 });

@@ -13,7 +13,7 @@ import { maximumResultBytes, type ReplyKey, type ReplyWriter } from "./replies.j
 import { wireErrorOfStatus } from "./wire-errors.js";
 
 /** Shorter holes are sent as the zeros they read as: asking for them would cost more than sending them. */
-const smallestHoleBytes = 64 * 1024;
+export const smallestHoleBytes = 64 * 1024;
 /** Holes and data in turn. */
 const maximumPieces = (2 * maximumPayloadBytes) / smallestHoleBytes + 1;
 

@@ -37,6 +37,8 @@ import { wireErrorOfStatus } from "./wire-errors.js";
 
 /** What a port can do beyond delivering segments, where the addon moves the bytes. */
 export interface PayloadReceiver {
+  /** Whether the next byte is the first of a request and nothing waits for its turn: then others may answer it. */
+  setIdle(isIdle: boolean): void;
   /** The largest payload that is completed in the segment. */
   readonly keptBytes: number;
   /** The next segment begins with these bytes of the present one; `keptBytes` of them at most. */
@@ -49,6 +51,15 @@ export interface PayloadReceiver {
   /** What comes next goes there; the next segment is what follows it. */
   fill(bytes: Uint8Array, from: number, to: number): void;
 }
+
+/** What comes before the bytes of a segment. */
+export const Before = Object.freeze({
+  nothing: 0,
+  /** The payload the receiver was asked for, whole. */
+  payload: 1,
+  /** The payload of the write whose header the segment begins with: it has landed. */
+  ownPayload: 2,
+});
 
 export interface TransmissionPort {
   readonly receiver: PayloadReceiver | null;
@@ -125,6 +136,8 @@ export class Transmission implements RequestOwner {
   private payloadBytes = 0;
   /** The payload is on its way into the device's memory, or there. */
   private isLanding = false;
+  /** The payload of the next write has landed before its header was seen here. */
+  private hasLanded = false;
   /** The answer to a request that never reaches the device. */
   private verdict: number = WireError.none;
   /** Names the completed request whose reply is being written. */
@@ -159,6 +172,7 @@ export class Transmission implements RequestOwner {
       isExtended: this.writer.isExtended,
       hasContexts: session.contexts.length > 0,
     };
+    options.port.receiver?.setIdle(true);
   }
 
   get requestsInFlight(): number {
@@ -188,11 +202,12 @@ export class Transmission implements RequestOwner {
   /**
    * Takes a segment; calls `port.pause` when it could not be consumed whole.
    *
-   * @param isFilled the payload the port was asked for is there, whole, and this is what follows it
+   * @param before one of `Before`
    */
-  receive(segment: Uint8Array, from: number, end: number, isFilled = false): void {
+  receive(segment: Uint8Array, from: number, end: number, before: number = Before.nothing): void {
     if (this.isEnded) return;
-    if (isFilled) this.payloadBytes = this.lengthBytes;
+    if (before === Before.payload) this.payloadBytes = this.lengthBytes;
+    if (before === Before.ownPayload) this.hasLanded = true;
     this.segment = segment;
     this.at = from;
     this.segmentEnd = end;
@@ -264,7 +279,19 @@ export class Transmission implements RequestOwner {
       this.outbox.flush();
       this.settle();
     }
+    this.options.port.receiver?.setIdle(this.isIdle);
     this.isRunning = false;
+  }
+
+  /** Between two requests, with nothing left to be done about earlier ones but to wait until they are due. */
+  private get isIdle(): boolean {
+    if (this.isEnded || this.isShuttingDown || this.hasDisconnected) return false;
+    return (
+      this.expect === "header" &&
+      this.cutHeaderBytes === 0 &&
+      this.blocked === "no" &&
+      this.firstDone === noSlot
+    );
   }
 
   private canGoOn(): boolean {
@@ -431,8 +458,9 @@ export class Transmission implements RequestOwner {
   }
 
   private expectPayload(error: number): void {
-    this.payloadBytes = 0;
+    this.payloadBytes = this.hasLanded ? this.lengthBytes : 0;
     if (error !== WireError.none || this.lengthBytes === 0) {
+      this.hasLanded = false;
       if (this.lengthBytes > this.options.limits.drainedWriteBytes) {
         this.isEnded = true;
         this.options.port.abort(`client began a write of ${this.lengthBytes} bytes`);
@@ -445,6 +473,8 @@ export class Transmission implements RequestOwner {
     this.op = Op.write;
     this.isCache = false;
     this.flags = deviceFlagsOf(this.commandFlags);
+    this.isLanding = this.hasLanded;
+    this.hasLanded = false;
     this.expect = "payload";
   }
 

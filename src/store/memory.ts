@@ -32,7 +32,7 @@ export class MemoryStore implements Store {
     this.memory = mapMemory(sizeBytes);
   }
 
-  /** Writes that land at the same time may together pass the limit, by what was under way when it was reached. */
+  /** What lands is promised its room from the first byte on, so writes that land at the same time keep to the limit together. */
   canLand(offsetBytes: number, lengthBytes: number): boolean {
     return this.hasRoomFor(offsetBytes, lengthBytes);
   }
@@ -97,9 +97,7 @@ export class MemoryStore implements Store {
 
   private hasRoomFor(offsetBytes: number, lengthBytes: number): boolean {
     if (this.limitBytes === Number.POSITIVE_INFINITY) return true;
-    const newBytes = this.memory.holeBytes(offsetBytes, lengthBytes);
-    // What overwrites held pages always fits, even when the limit is used up.
-    return newBytes === 0 || this.memory.allocatedBytes() + newBytes <= this.limitBytes;
+    return this.memory.hasRoomFor(offsetBytes, lengthBytes, this.limitBytes);
   }
 }
 

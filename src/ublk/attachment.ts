@@ -195,13 +195,13 @@ export class UblkAttachment {
     }
   }
 
-  /**
-   * Tells the kernel that the device has another size.
-   *
-   * @throws BlkError BLK_E_UBLK_FEATURE on kernels that cannot (before 6.16)
-   */
-  async resize(sizeBytes: number): Promise<void> {
+  /** @throws BlkError BLK_E_UBLK_FEATURE on kernels that cannot give the device another size (before 6.16) */
+  refuseResize(): void {
     requireFeatures(this.control, ["updateSize"], "a device that grows while it is attached");
+  }
+
+  /** Tells the kernel that the device has another size. @throws BlkError BLK_E_UBLK */
+  async resize(sizeBytes: number): Promise<void> {
     await this.control.run("updateSize", {
       stage: "change the device's size",
       deviceId: this.id,

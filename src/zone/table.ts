@@ -70,6 +70,11 @@ export class ZoneTable implements ZoneView {
     for (const zone of layout.offline) this.conditions[zone] = ZoneCondition.offline;
   }
 
+  /** The zone in which a request begins. */
+  zoneOf(requests: RequestTable, slot: RequestSlot): number {
+    return Math.floor(requests.offsetBytes[slot] / this.zoneBytes);
+  }
+
   isConventional(zone: number): boolean {
     return zone < this.conventionalCount;
   }
@@ -96,7 +101,7 @@ export class ZoneTable implements ZoneView {
   judge(requests: RequestTable, slot: RequestSlot): Status {
     const offsetBytes = requests.offsetBytes[slot];
     const lengthBytes = requests.lengthBytes[slot];
-    const zone = Math.floor(offsetBytes / this.zoneBytes);
+    const zone = this.zoneOf(requests, slot);
     switch (requests.op[slot]) {
       case Op.read:
         return this.judgeRead(zone, offsetBytes + lengthBytes);
@@ -131,7 +136,7 @@ export class ZoneTable implements ZoneView {
 
   /** The bytes of a write, append or write-zeroes that `judge` allowed are there. */
   wrote(requests: RequestTable, slot: RequestSlot): void {
-    const zone = Math.floor(requests.offsetBytes[slot] / this.zoneBytes);
+    const zone = this.zoneOf(requests, slot);
     if (this.isConventional(zone)) return;
     this.writtenBytes[zone] += requests.lengthBytes[slot];
     if (this.writtenBytes[zone] === this.sequentialCapacityBytes) this.move(zone, ZoneCondition.full);

@@ -22,6 +22,8 @@ const good: MachineFacts = {
   overcommit: 0,
   lockedMemoryBytes: Number.POSITIVE_INFINITY,
   openFiles: 4096,
+  idleDriver: "intel_idle",
+  mayLimitIdleStates: true,
   kvm: "usable",
   ioUringDisabled: 0,
   missingLabPackages: [],
@@ -65,9 +67,11 @@ test("what can be done without is advice, and makes nothing unready", () => {
     openFiles: 256,
     kvm: "missing",
     lockedMemoryBytes: 65536,
+    mayLimitIdleStates: false,
   };
   for (const use of uses) expect(remedies(use, poor)).toEqual([]);
-  expect(remedies("serve", poor, "advice")).toHaveLength(2);
+  expect(remedies("serve", poor, "advice")).toHaveLength(3);
+  expect(remedies("serve", { ...poor, idleDriver: "none" }, "advice")).toHaveLength(2);
   expect(remedies("lab", { kvm: "forbidden" }, "advice")[0]).toMatch(/usermod -aG kvm/);
 });
 

@@ -35,6 +35,7 @@ export function fakeDevice(name = "disk", health: HealthLog | null = null): Fake
     isReadOnly: false,
     timing: "sleep" as const,
     timingReason: "asked for",
+    idleLimitUs: null,
     uris: [],
     floorNs: null,
   });

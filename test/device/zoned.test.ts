@@ -38,7 +38,11 @@ function bench({ limitBytes = Number.MAX_SAFE_INTEGER, isZoned = true } = {}) {
     zones: isZoned ? new ZoneTable(profile.zones!, sizeBytes, (at, length) => store.trim(at, length)) : null,
   });
   let answer = { status: "none", latencyNs: 0, offsetBytes: 0 };
+  const moved: number[] = [];
   const owner = {
+    movePayload(slot: number) {
+      moved.push(requests.offsetBytes[slot]);
+    },
     onCompletion(slot: number) {
       answer = {
         status: statusNames[requests.status[slot]],
@@ -50,14 +54,20 @@ function bench({ limitBytes = Number.MAX_SAFE_INTEGER, isZoned = true } = {}) {
     onCompletionsEnd() {},
   };
   /** Runs one request to its end. */
-  const run = (op: Operation, offsetBytes: number, payload = new Uint8Array(4096).fill(7)) => {
+  const run = (
+    op: Operation,
+    offsetBytes: number,
+    payload = new Uint8Array(4096).fill(7),
+    { isMovedByOwner = false } = {},
+  ) => {
     const slot = requests.acquire();
     requests.op[slot] = operations.indexOf(op);
     requests.flags[slot] = 0;
     requests.offsetBytes[slot] = offsetBytes;
     requests.lengthBytes[slot] = op.startsWith("zone") ? zoneBytes : payload.length;
     requests.arrivalNs[slot] = clock.nowNs();
-    device.submit(slot, op === "write" || op === "append" ? payload : null, owner);
+    const isSubmitted = (op === "write" || op === "append") && !isMovedByOwner;
+    device.submit(slot, isSubmitted ? payload : null, owner);
     device.pump();
     clock.run();
     return answer;
@@ -67,7 +77,7 @@ function bench({ limitBytes = Number.MAX_SAFE_INTEGER, isZoned = true } = {}) {
     expect(store.read(offsetBytes, byte)).toBe(Status.ok);
     return byte[0];
   };
-  return { device, faults, run, byteAt };
+  return { device, faults, run, byteAt, moved };
 }
 
 describe("a zoned device", () => {
@@ -108,6 +118,18 @@ describe("a zoned device", () => {
     expect(run("write", zoneBytes).status).toBe("ok");
     expect(run("write", zoneBytes + 4096).status).toBe("nospc");
     expect(device.zones?.writePointerBytes(1)).toBe(4096);
+  });
+
+  test("does not move it either when somebody else moves the bytes, later, and there is no room for them", () => {
+    const { device, run, moved } = bench({ limitBytes: 2 * 4096 });
+    const block = new Uint8Array(4096);
+    const byOwner = { isMovedByOwner: true };
+    expect(run("write", zoneBytes, block, byOwner)).toMatchObject({ status: "ok" });
+    expect(run("append", zoneBytes, block, byOwner)).toMatchObject({ status: "ok" });
+    expect(run("write", zoneBytes + 8192, block, byOwner)).toMatchObject({ status: "nospc" });
+    expect(run("append", zoneBytes, block, byOwner)).toMatchObject({ status: "nospc" });
+    expect(device.zones!.writePointerBytes(1)).toBe(8192);
+    expect(moved).toEqual([zoneBytes, zoneBytes + 4096]);
   });
 
   test("says when no further zone may be open", () => {

@@ -172,7 +172,7 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
   test("JavaScript's garbage collections delay nobody who waits longer, and its end fails requests, not the host", async () => {
     const { stdout } = await ublkGuest(
       `export NODE_OPTIONS="--require /tmp-files/hook.cjs"
-      start /tmp/g fixed --set latency=200ms --size 64M --queues 2 --api $BLKFORGE_API
+      start /tmp/g fixed --set latency=200ms --size 64M --api $BLKFORGE_API
       unset NODE_OPTIONS
       # A fault, so that JavaScript decides.
       blkforge fault add delay delay=1ms --name d >/dev/null
@@ -197,7 +197,8 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
       grep -o 'crashed on purpose' /tmp/g.err
       no_process_is_stuck && echo nothing stuck
       test -z "$(ls /sys/class/ublk-char)" && echo nothing left`,
-      { cpus: 2, time: "virtual" },
+      // One processor: QEMU has several take turns in virtual time, and a wake-up waits up to 10 ms for the other's turn to end.
+      { cpus: 1, time: "virtual" },
     );
     const [, shortest, longest] = /^pauses (\S+) (\S+)$/m.exec(stdout)!.map(Number);
     expect(shortest).toBeGreaterThanOrEqual(40);
@@ -205,10 +206,10 @@ describeWith(["qemu-system-x86_64"], "a device over ublk", () => {
     const [, least] = /^latency (\S+) (\S+)$/m.exec(stdout)!.map(Number);
     // 200 ms of the model and 1 ms of the fault.
     expect(least).toBeGreaterThanOrEqual(201);
-    // Of all requests, at the queues' threads, which share two processors with fio and V8's collecting threads. Whoever waited for
-    // JavaScript would be late by a whole pause now and then.
+    // Of all requests, at the queue's thread, which shares the processor with fio and V8's collecting threads. Measured: 11 us; 6 ms
+    // at nice -20 instead of as a real-time thread.
     const [, lateNs] = /^late (\d+)$/m.exec(stdout)!.map(Number);
-    expect(lateNs, stdout).toBeLessThan(shortest * 1e6);
+    expect(lateNs, stdout).toBeLessThan(1e6);
     for (const line of [
       "Input/output error",
       "crashed 1",

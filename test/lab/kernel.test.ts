@@ -1,6 +1,9 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { findDebianSource, renderSource } from "../../src/lab/apt.js";
-import { compareReleases, newestOf } from "../../src/lab/kernel.js";
+import { compareReleases, newestOf, unpackedImage } from "../../src/lab/kernel.js";
 import { parseLdd } from "../../src/lab/tools.js";
 
 const packages = [
@@ -24,6 +27,24 @@ describe("choosing a kernel", () => {
     expect(compareReleases("6.12", "6.12.1")).toBeLessThan(0);
     expect(compareReleases("6.12.1", "6.9")).toBeGreaterThan(0);
   });
+});
+
+describe("the image of an unpacked package", () => {
+  test.each(["boot/vmlinuz-6.12.95+deb12-cloud-amd64", "usr/lib/modules/7.2.11+deb13-cloud-amd64/vmlinuz"])(
+    "is found at %s",
+    (place) => {
+      const folder = mkdtempSync(join(tmpdir(), "blkforge-kernel-"));
+      try {
+        expect(unpackedImage(folder)).toBeUndefined();
+        const image = join(folder, place);
+        mkdirSync(dirname(image), { recursive: true });
+        writeFileSync(image, "");
+        expect(unpackedImage(folder)).toBe(image);
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    },
+  );
 });
 
 describe("deriving sources from the machine's own", () => {

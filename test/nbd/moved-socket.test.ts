@@ -3,9 +3,11 @@
  * oracle is a buffer that is written to as the protocol says.
  */
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { RequestTable } from "../../src/base/request.js";
+import type { Clock } from "../../src/device/clock.js";
 import { Device } from "../../src/device/device.js";
+import { LiveClock } from "../../src/device/live-clock.js";
 import { DeviceStats } from "../../src/device/stats.js";
 import { VirtualClock } from "../../src/device/virtual-clock.js";
 import { FaultSet } from "../../src/fault/set.js";
@@ -20,7 +22,20 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const sizeBytes = 4 * MiB;
 
-async function open({ limits = {}, faults = false, limitBytes = Number.POSITIVE_INFINITY } = {}) {
+/** On real time plain requests are answered natively; on a virtual clock every request is a matter for JavaScript. */
+const clocks = {
+  "answered natively": () => new LiveClock(),
+  "answered by JavaScript": () => new VirtualClock(),
+};
+
+async function open({
+  clock: newClock = clocks["answered natively"] as () => Clock,
+  limits = {},
+  faults = false,
+  limitBytes = Number.POSITIVE_INFINITY,
+} = {}) {
+  const clock = newClock();
+  onTestFinished(() => clock.close());
   const store = new MemoryStore({ sizeBytes, limitBytes });
   const requests = new RequestTable(64);
   const set = new FaultSet({ seed: 1, requests, sizeBytes, onRelease: () => undefined });
@@ -37,7 +52,7 @@ async function open({ limits = {}, faults = false, limitBytes = Number.POSITIVE_
     store,
     model: createModel({ profile, requests, seed: 1, sizeBytes }),
     faults: set,
-    clock: new VirtualClock(),
+    clock,
     stats: new DeviceStats(),
   });
   const { path, server } = await serve({ exports: [{ name: "", target: device }], limits });
@@ -57,9 +72,9 @@ function pattern(lengthBytes: number, seed: number): Buffer {
   return bytes;
 }
 
-describe("a payload", () => {
+describe.each(Object.entries(clocks))("a payload, %s,", (_, clock) => {
   it("of any length and place, cut anywhere, lands where it belongs and nowhere else", async () => {
-    const { store, prober } = await open();
+    const { store, prober } = await open({ clock });
     const oracle = Buffer.alloc(sizeBytes);
     const write = fc.record({
       offset: fc.integer({ min: 0, max: MiB }),
@@ -95,7 +110,7 @@ describe("a payload", () => {
   });
 
   it("whose client vanishes leaves whole blocks of it behind, and the rest as it was", async () => {
-    const { store, prober, server } = await open();
+    const { store, prober, server } = await open({ clock });
     const before = pattern(256 * KiB, 1);
     const after = pattern(256 * KiB, 2);
     store.write(0, before);
@@ -110,20 +125,20 @@ describe("a payload", () => {
   });
 
   it("that a fault refuses does not land", async () => {
-    const { store, prober } = await open({ faults: true });
+    const { store, prober } = await open({ clock, faults: true });
     expect(await prober.ask({ type: cmd.write, offset: MiB, payload: pattern(128 * KiB, 3) })).not.toBe(0);
     expect(store.allocatedBytes()).toBe(0);
   });
 
   it("for which there is no memory does not land", async () => {
-    const { store, prober } = await open({ limitBytes: 64 * KiB });
+    const { store, prober } = await open({ clock, limitBytes: 64 * KiB });
     expect(await prober.ask({ type: cmd.write, payload: pattern(128 * KiB, 3) })).toBe(28);
     expect(store.allocatedBytes()).toBe(0);
     expect(await prober.ask({ type: cmd.write, payload: pattern(64 * KiB, 3) })).toBe(0);
   });
 
   it("lands beside a trim of the same range, and is held as a whole afterwards", async () => {
-    const { store, path, prober } = await open();
+    const { store, path, prober } = await open({ clock });
     const other = await Prober.open(path);
     const payload = pattern(128 * KiB, 5);
     prober.send(request({ type: cmd.write, length: 128 * KiB }), payload.subarray(0, 64 * KiB));
@@ -136,9 +151,9 @@ describe("a payload", () => {
   });
 });
 
-describe("replies", () => {
+describe.each(Object.entries(clocks))("replies, %s,", (_, clock) => {
   it("of held pages and holes arrive whole, however slowly they are read", async () => {
-    const { store, prober } = await open({ limits: { queuedReplyBytes: 256 * KiB } });
+    const { store, prober } = await open({ clock, limits: { queuedReplyBytes: 256 * KiB } });
     const oracle = Buffer.alloc(sizeBytes);
     for (let page = 0; page < 1024; page += 3) {
       const bytes = pattern(3000, page);
@@ -160,7 +175,7 @@ describe("replies", () => {
   });
 
   it("survive the device growing while they wait for their reader", async () => {
-    const { device, store, prober } = await open();
+    const { device, store, prober } = await open({ clock });
     const bytes = pattern(2 * MiB, 9);
     store.write(0, bytes);
     prober.socket.pause();
@@ -172,7 +187,7 @@ describe("replies", () => {
   });
 
   it("nobody reads end with their connection", async () => {
-    const { device, prober, server } = await open({ limits: { queuedReplyBytes: MiB } });
+    const { device, prober, server } = await open({ clock, limits: { queuedReplyBytes: MiB } });
     prober.socket.pause();
     for (let i = 0; i < 20; i++) prober.request({ type: cmd.read, cookie: BigInt(i), length: MiB });
     await eventually(() => device.requests.inFlight > 0);
@@ -182,7 +197,7 @@ describe("replies", () => {
   });
 
   it("owed at DISC are sent before the connection is closed", async () => {
-    const { prober } = await open();
+    const { prober } = await open({ clock });
     for (let i = 0; i < 3; i++) prober.request({ type: cmd.read, cookie: BigInt(i), length: MiB });
     prober.request({ type: cmd.disc });
     prober.socket.end();

@@ -1,4 +1,7 @@
-/** Runs a shell script in the VM with a device attached, for tests of the real kernel. */
+/**
+ * Runs a shell script in the VM with a device attached, for tests of the real kernel. BLKFORGE_KERNEL=7.2 has them before
+ * another than the lab's own.
+ */
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { type LabExecOptions, type LabResult, labExec } from "../../src/lab/exec.js";
@@ -15,7 +18,14 @@ export async function inGuest(script: string, options: Omit<LabExecOptions, "com
   const output = Promise.all([text(stdout), text(stderr)]);
   let result: LabResult;
   try {
-    result = await labExec({ ...options, command: [`set -eu\n${script}`], stdout, stderr });
+    const kernel = process.env.BLKFORGE_KERNEL;
+    result = await labExec({
+      ...(kernel === undefined ? {} : { kernel }),
+      ...options,
+      command: [`set -eu\n${script}`],
+      stdout,
+      stderr,
+    });
   } finally {
     stdout.end();
     stderr.end();

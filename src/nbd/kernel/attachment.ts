@@ -167,6 +167,9 @@ export class KernelAttachment {
     }
   }
 
+  /** Every kernel's client takes another size. */
+  refuseResize(): void {}
+
   /** Tells the kernel that the device has another size; programs see it at once. */
   async resize(sizeBytes: number): Promise<void> {
     await this.driver.reconfigure(this.index, { sizeBytes });

@@ -6,7 +6,8 @@
  * goes where it was told to go, with as many system calls as it takes and one callback at its end, and replies are gathered from
  * JavaScript's buffers and from a device's memory, many of them in one sendmsg.
  *
- * Mechanism only. What the bytes mean, how many replies may wait and when to stop reading is decided in src/nbd.
+ * Mechanism only. What the bytes mean, how many replies may wait and when to stop reading is decided in src/nbd; requests that need no
+ * decision are answered here, when it has said so (`PlainRequests`).
  */
 #include "socket-mover.h"
 
@@ -27,14 +28,18 @@
 #include <memory>
 #include <vector>
 
-#include "sparse-memory.h"
+#include "../clock.h"
+#include "../sparse-memory.h"
+#include "landing.h"
+#include "plain-requests.h"
+#include "send-queue.h"
 
 namespace {
 
 /** Bits of what JavaScript is told. */
 enum Event : unsigned {
   kInput = 1,
-  /** The payload asked for by fill() is there. */
+  /** The payload asked for by fill() or land() is there. */
   kFilled = 2,
   kSent = 4,
   /** The peer will send nothing more. */
@@ -43,32 +48,33 @@ enum Event : unsigned {
   kFailed = 16,
   /** Our side is closed, as end() asked for. */
   kShut = 32,
+  /** The input begins with the header of a write whose payload is not among it: it is in the device's memory. */
+  kLanded = 64,
 };
 
 /** Cells of the state shared with JavaScript. */
 enum Cell : size_t {
-  /** Bytes in the input buffer, the kept ones included. */
-  kInputBytes,
-  /** Bytes at the front of the input buffer that stay: JavaScript writes this one. */
+  /** Where in the input buffer what JavaScript has to see begins and ends. */
+  kInputFrom,
+  kInputEnd,
+  /** Bytes at the front of the input buffer that stay, and are seen again: written by JavaScript too. */
   kKeptBytes,
   kReceivedBytes,
+  /** What there was to send since the start, and what of it is sent. */
+  kQueuedBytes,
   kSentBytes,
   kError,
+  /** 1 while the next byte is the first of a request and nothing waits for its turn: JavaScript writes this one. */
+  kIsIdle,
 };
 
-/** Pieces of one sendmsg: some hundred replies; beyond, the call's own cost no longer shows. */
-constexpr size_t kGatherPieces = 256;
-/** One socket's turn, in each direction; then the other sockets of the loop have theirs. */
+/** One socket's turn; then the other sockets of the loop have theirs. */
 constexpr int kReceiveRounds = 8;
-constexpr size_t kSendBytes = 4 << 20;
 /**
  * What is read into the input buffer after a long payload: the next header or a few. The payload behind that header is likely to be
  * long too, and had better be left for its own destination.
  */
 constexpr size_t kAfterLongBytes = 512;
-
-/** Payload lands in the device's memory block by block, so that a client that vanishes never leaves half of one behind. */
-constexpr uint64_t kLandingBlockBytes = 4096;
 
 /**
  * What a Unix socket may hold of our replies. The default (208 KiB) is less than one reply of 256 KiB, and a full socket is
@@ -76,9 +82,6 @@ constexpr uint64_t kLandingBlockBytes = 4096;
  * much (io/channel-socket.c). Without privileges the system's limit (net.core.wmem_max) holds, twice the default.
  */
 constexpr int kUnixSendBytes = 2 << 20;
-
-/** What holes read as. Never written, so all of it is the kernel's one page of zeroes. */
-uint8_t zeroes[256 * 1024];
 
 /** TCP sockets find a size for themselves, unless they are told one. */
 void WidenUnixSocket(int fd) {
@@ -97,7 +100,7 @@ double Double(const Napi::CallbackInfo& info, size_t index) {
 
 /** The memory of a typed array, which stays where it is as long as the array is referenced. */
 template <typename T>
-T* Data(const Napi::Env& env, napi_value array, size_t* length) {
+T* Data(const Napi::Env& env, napi_value array, size_t* length = nullptr) {
   void* data = nullptr;
   napi_get_typedarray_info(env, array, nullptr, length, &data, nullptr, nullptr);
   return static_cast<T*>(data);
@@ -109,6 +112,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     using Self = SocketMover;
     return DefineClass(env, "SocketMover",
                        {
+                           InstanceMethod<&Self::AnswerPlain>("answerPlain"),
                            InstanceMethod<&Self::SetReading>("setReading"),
                            InstanceMethod<&Self::Fill>("fill"),
                            InstanceMethod<&Self::Land>("land"),
@@ -121,7 +125,11 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
 
   /** new SocketMover(fd, memory or null, input, state, inserts, onEvents): reads from now on, from a duplicate of `fd`. */
   explicit SocketMover(const Napi::CallbackInfo& info)
-      : Napi::ObjectWrap<SocketMover>(info), context_(info.Env(), "blkforge:SocketMover") {
+      : Napi::ObjectWrap<SocketMover>(info),
+        context_(info.Env(), "blkforge:SocketMover"),
+        memory_(SparseMemoryOf(info[1])),
+        queue_(memory_.get()),
+        landing_(memory_.get()) {
     Napi::Env env = info.Env();
     uv_loop_t* loop = nullptr;
     int fd = fcntl(static_cast<int>(Double(info, 0)), F_DUPFD_CLOEXEC, 0);
@@ -135,12 +143,10 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       return;
     }
     WidenUnixSocket(fd);
-    if (info[1].IsObject()) memory_ = SparseMemoryOf(info[1]);
     input_ = Data<uint8_t>(env, info[2], &input_capacity_);
-    size_t length = 0;
-    state_ = Data<double>(env, info[3], &length);
-    inserts_ = Data<double>(env, info[4], &length);
-    for (size_t i = 2; i < 5; i++) held_[i - 2] = Napi::Persistent(info[i].As<Napi::Object>());
+    state_ = Data<double>(env, info[3]);
+    inserts_ = Data<double>(env, info[4]);
+    for (size_t i = 2; i < 5; i++) Hold(info[i]);
     on_events_ = Napi::Persistent(info[5].As<Napi::Function>());
     watch_ = watch.release();
     watch_->fd = fd;
@@ -161,16 +167,20 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     napi_async_cleanup_hook_handle cleanup_hook = nullptr;
   };
 
-  /** Bytes to send: in a buffer of JavaScript's, which keeps it until they are sent, or in the device's memory. */
-  struct Piece {
-    /** Null for a piece of the device's memory, which may move meanwhile. */
-    const uint8_t* bytes;
-    uint64_t offset;
-    uint64_t length;
-  };
-
   Napi::Value Descriptor(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), watch_ == nullptr ? -1 : watch_->fd);
+  }
+
+  /**
+   * answerPlain(settings, gates, counters, clock): requests that need no decision are answered here while their gate is open
+   * and JavaScript is idle. `settings` as `PlainRequests` has them. The clock's loop stays awake for what follows an answer.
+   */
+  void AnswerPlain(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    for (size_t i = 1; i < 4; i++) Hold(info[i]);
+    plain_ = std::make_unique<PlainRequests>(memory_.get(), queue_, Data<double>(env, info[0]), Data<int32_t>(env, info[1]),
+                                             Data<double>(env, info[2]));
+    loop_ = WakefulnessOf(info[3]);
   }
 
   /** setReading(isReading) */
@@ -181,11 +191,9 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
 
   /** fill(bytes, from, to): what comes next goes there. JavaScript keeps `bytes` until then, or until it closes. */
   void Fill(const Napi::CallbackInfo& info) {
-    size_t length;
-    auto* bytes = Data<uint8_t>(info.Env(), info[0], &length);
+    auto* bytes = Data<uint8_t>(info.Env(), info[0]);
     fill_at_ = bytes + static_cast<size_t>(Double(info, 1));
     fill_left_ = static_cast<size_t>(Double(info, 2) - Double(info, 1));
-    is_landing_ = false;
     was_long_ = true;
   }
 
@@ -194,20 +202,11 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
    * those bytes; the rest comes next.
    */
   void Land(const Napi::CallbackInfo& info) {
-    size_t ignored;
-    const auto* bytes = Data<uint8_t>(info.Env(), info[0], &ignored);
+    if (watch_ == nullptr) return;
     auto from = static_cast<size_t>(Double(info, 1));
-    auto length = static_cast<size_t>(Double(info, 2)) - from;
-    landing_at_ = static_cast<uint64_t>(Double(info, 3));
-    landing_end_ = landing_at_ + static_cast<uint64_t>(Double(info, 4));
-    uint64_t whole = WholeBlocks(length);
-    memory_->Write(landing_at_, bytes + from, whole - landing_at_);
-    torn_bytes_ = length - (whole - landing_at_);
-    landing_at_ = whole;
-    memcpy(torn_, bytes + from + length - torn_bytes_, torn_bytes_);
-    is_landing_ = true;
+    landing_.Begin(static_cast<uint64_t>(Double(info, 3)), static_cast<uint64_t>(Double(info, 4)),
+                   Data<uint8_t>(info.Env(), info[0]) + from, static_cast<size_t>(Double(info, 2)) - from);
     was_long_ = true;
-    fill_left_ = landing_end_ - landing_at_ - torn_bytes_;
   }
 
   /**
@@ -217,29 +216,29 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   Napi::Value Send(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (watch_ == nullptr) return Napi::Boolean::New(env, false);
-    size_t length;
-    const auto* bytes = Data<uint8_t>(env, info[0], &length);
+    const auto* bytes = Data<uint8_t>(env, info[0]);
     auto from = static_cast<uint64_t>(Double(info, 1));
     auto to = static_cast<uint64_t>(Double(info, 2));
     auto count = static_cast<size_t>(Double(info, 3));
-    bool was_empty = IsQueueEmpty();
+    bool was_empty = queue_.empty();
     for (size_t i = 0; i < count; i++) {
       auto at = static_cast<uint64_t>(inserts_[3 * i]);
-      Enqueue({bytes + from, 0, at - from});
-      Enqueue({nullptr, static_cast<uint64_t>(inserts_[3 * i + 1]), static_cast<uint64_t>(inserts_[3 * i + 2])});
+      queue_.AddScripts(bytes + from, at - from);
+      queue_.AddMemory(static_cast<uint64_t>(inserts_[3 * i + 1]), static_cast<uint64_t>(inserts_[3 * i + 2]));
       from = at;
     }
-    Enqueue({bytes + from, 0, to - from});
+    queue_.AddScripts(bytes + from, to - from);
     // What waits is sent when the socket says so, or fails there: a call of JavaScript's is no place to call it back.
-    if (was_empty) Flush();
+    if (was_empty) queue_.Flush(watch_->fd);
+    TellCounts();
     UpdateWatch();
-    return Napi::Boolean::New(env, IsQueueEmpty());
+    return Napi::Boolean::New(env, queue_.empty());
   }
 
   /** end(): closes our side when all is sent. True when it is. */
   Napi::Value End(const Napi::CallbackInfo& info) {
     is_ending_ = true;
-    bool is_done = IsQueueEmpty();
+    bool is_done = queue_.empty();
     if (watch_ != nullptr && is_done) shutdown(watch_->fd, SHUT_WR);
     return Napi::Boolean::New(info.Env(), is_done);
   }
@@ -254,14 +253,16 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       return;
     }
     unsigned happened = 0;
-    if ((events & UV_WRITABLE) != 0 && !mover->IsQueueEmpty()) {
-      int error = mover->Flush();
+    if ((events & UV_WRITABLE) != 0 && !mover->queue_.empty()) {
+      bool is_awaited = mover->queue_.holds_scripts() || !mover->IsIdle();
+      int error = mover->queue_.Flush(watch->fd);
+      mover->TellCounts();
       if (error != 0) {
         mover->Fail(error);
         return;
       }
-      happened = kSent;
-      if (mover->is_ending_ && mover->IsQueueEmpty()) {
+      if (is_awaited) happened = kSent;
+      if (mover->is_ending_ && mover->queue_.empty()) {
         shutdown(watch->fd, SHUT_WR);
         happened |= kShut;
       }
@@ -277,11 +278,11 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   void Receive(unsigned happened) {
     for (int round = 0; round < kReceiveRounds && is_reading_; round++) {
       iovec where[3];
-      int count = PlanFill(where);
+      int count = PlanPayload(where);
       size_t wanted = 0;
       for (int i = 0; i < count; i++) wanted += where[i].iov_len;
       auto kept = static_cast<size_t>(state_[kKeptBytes]);
-      if (wanted == fill_left_) {
+      if (wanted == PayloadLeft()) {
         size_t room = input_capacity_ - kept;
         if (was_long_) room = std::min(room, kAfterLongBytes);
         where[count++] = {input_ + kept, room};
@@ -302,155 +303,113 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       }
       auto length = static_cast<size_t>(got);
       state_[kReceivedBytes] += static_cast<double>(length);
-      if (fill_left_ > 0) {
-        size_t taken = std::min(length, fill_left_);
-        fill_left_ -= taken;
-        if (is_landing_) {
-          TakeLanded(taken);
-        } else {
-          fill_at_ += taken;
+      if (PayloadLeft() > 0) {
+        length -= TakePayload(length);
+        if (PayloadLeft() > 0) continue;
+        if (!plain_ || !plain_->is_landing()) {
+          happened |= kFilled;
+        } else if (!IsIdle() || !plain_->FinishLanding()) {
+          happened |= kLanded;
+          length = PutHeaderBefore(length);
         }
-        length -= taken;
-        if (fill_left_ > 0) continue;
-        happened |= kFilled;
       }
-      state_[kInputBytes] = static_cast<double>(kept + length);
-      state_[kKeptBytes] = 0;
       if (length > 0) was_long_ = false;
-      Tell(happened | kInput);
+      if (!TakeInput(kept + length, happened)) return;
       happened = 0;
-      if (watch_ == nullptr) return;
       // Not filled to the brim: the socket is empty, or the loop will say that it no longer is.
-      if (static_cast<size_t>(got) < wanted && fill_left_ == 0) break;
+      if (static_cast<size_t>(got) < wanted && PayloadLeft() == 0) break;
     }
     if (happened != 0) Tell(happened);
   }
 
+  size_t PayloadLeft() const { return fill_left_ + landing_.left(); }
+
   /** Where the rest of the payload goes, as far as that can be said now. */
-  int PlanFill(iovec* where) {
-    if (fill_left_ == 0) return 0;
-    if (!is_landing_) {
+  int PlanPayload(iovec* where) {
+    if (fill_left_ > 0) {
       where[0] = {fill_at_, fill_left_};
       return 1;
     }
-    if (torn_bytes_ > 0) {
-      where[0] = {torn_ + torn_bytes_, static_cast<size_t>(BlockEnd(landing_at_) - landing_at_ - torn_bytes_)};
-      return 1;
-    }
+    if (landing_.left() == 0) return 0;
     int available = 0;
     ioctl(watch_->fd, FIONREAD, &available);
-    uint64_t whole = WholeBlocks(static_cast<uint64_t>(std::max(available, 0)));
-    int count = 0;
-    if (whole > landing_at_) {
-      // Counted as held with each batch anew: the range may have been trimmed meanwhile.
-      where[count++] = {memory_->Hold(landing_at_, whole - landing_at_), static_cast<size_t>(whole - landing_at_)};
+    return landing_.Plan(where, static_cast<size_t>(std::max(available, 0)));
+  }
+
+  /** Accounts for the payload among `length` bytes received as planned; returns how much of them it is. */
+  size_t TakePayload(size_t length) {
+    size_t taken = std::min(length, PayloadLeft());
+    if (fill_left_ > 0) {
+      fill_at_ += taken;
+      fill_left_ -= taken;
+    } else {
+      landing_.Take(taken);
     }
-    if (whole < landing_end_) where[count++] = {torn_, static_cast<size_t>(BlockEnd(whole) - whole)};
-    landing_whole_ = whole;
-    return count;
+    return taken;
   }
 
-  /** Accounts for bytes that were received as planned. */
-  void TakeLanded(uint64_t length) {
-    if (torn_bytes_ == 0) {
-      uint64_t direct = std::min(length, landing_whole_ - landing_at_);
-      landing_at_ += direct;
-      length -= direct;
-    }
-    torn_bytes_ += length;
-    if (torn_bytes_ == 0 || landing_at_ + torn_bytes_ < BlockEnd(landing_at_)) return;
-    memory_->Write(landing_at_, torn_, torn_bytes_);
-    landing_at_ += torn_bytes_;
-    torn_bytes_ = 0;
+  /** Puts the header of the write that has landed before what follows it in the input, a few hundred bytes at most. */
+  size_t PutHeaderBefore(size_t length) {
+    size_t header_bytes = plain_->header_bytes();
+    memmove(input_ + header_bytes, input_, length);
+    memcpy(input_, plain_->landing_header(), header_bytes);
+    return header_bytes + length;
   }
 
-  /** Where the block of the device that holds `offset` ends, or the payload. */
-  uint64_t BlockEnd(uint64_t offset) const {
-    return std::min(landing_end_, (offset / kLandingBlockBytes + 1) * kLandingBlockBytes);
-  }
+  bool IsIdle() const { return state_[kIsIdle] != 0; }
 
-  /** How far `available` bytes of payload reach in whole blocks. */
-  uint64_t WholeBlocks(uint64_t available) const {
-    uint64_t end = landing_at_ + available;
-    if (end >= landing_end_) return landing_end_;
-    return std::max(landing_at_, end / kLandingBlockBytes * kLandingBlockBytes);
-  }
-
-  bool IsQueueEmpty() const { return queue_head_ == queue_.size(); }
-
-  void Enqueue(const Piece& piece) {
-    if (piece.length > 0) queue_.push_back(piece);
-  }
-
-  /** Sends what the socket takes; returns the errno of a broken one. */
-  int Flush() {
-    size_t budget = kSendBytes;
-    while (!IsQueueEmpty() && budget > 0) {
-      iovec pieces[kGatherPieces];
-      size_t gathered = 0;
-      msghdr message{};
-      message.msg_iov = pieces;
-      message.msg_iovlen = Gather(pieces, budget, &gathered);
-      ssize_t sent = sendmsg(watch_->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (sent < 0 && errno == EINTR) continue;
-      if (sent < 0 && errno == EAGAIN) break;
-      if (sent < 0) return errno;
-      Advance(static_cast<uint64_t>(sent));
-      budget -= static_cast<size_t>(sent);
-      if (static_cast<size_t>(sent) < gathered) break;
-    }
-    return 0;
-  }
-
-  /** Where the next bytes to send lie, `limit` of them at most; holes of the device are zeroes from elsewhere. */
-  size_t Gather(iovec* pieces, uint64_t limit, size_t* gathered) {
-    size_t count = 0;
-    uint64_t total = 0;
-    for (size_t i = queue_head_; i < queue_.size() && count < kGatherPieces && total < limit; i++) {
-      const Piece& piece = queue_[i];
-      uint64_t skipped = i == queue_head_ ? sent_of_head_ : 0;
-      uint64_t length = std::min(piece.length - skipped, limit - total);
-      if (piece.bytes != nullptr) {
-        pieces[count++] = {const_cast<uint8_t*>(piece.bytes) + skipped, static_cast<size_t>(length)};
-        total += length;
-        continue;
+  /** Answers what needs no decision of the first `length` bytes of the input, and leaves the rest to JavaScript. False once closed. */
+  bool TakeInput(size_t length, unsigned happened) {
+    size_t from = 0;
+    bool is_for_scripts = length > 0 || (happened & kFilled) != 0;
+    if (plain_ && IsIdle() && (happened & kLanded) == 0) {
+      PlainRequests::Outcome outcome = plain_->Answer(input_, length, watch_->fd);
+      TellCounts();
+      if (plain_->TakeHasAnswered() && loop_ != nullptr) loop_->StayAwake();
+      if (outcome.error != 0) {
+        Fail(outcome.error);
+        return false;
       }
-      uint64_t covered = 0;
-      int room = static_cast<int>(kGatherPieces - count);
-      count += static_cast<size_t>(
-          memory_->Runs(piece.offset + skipped, length, zeroes, sizeof zeroes, pieces + count, room, &covered));
-      total += covered;
-      // The pieces are used up within this one: what follows it must wait.
-      if (covered < length) break;
+      from = outcome.used_bytes;
+      if (outcome.stop == PlainRequests::Stop::kLong) BeginLanding(from, length);
+      if (outcome.stop == PlainRequests::Stop::kStarved) Keep(from, length);
+      is_for_scripts = outcome.stop == PlainRequests::Stop::kOther;
     }
-    *gathered = total;
-    return count;
+    if (is_for_scripts) {
+      state_[kInputFrom] = static_cast<double>(from);
+      state_[kInputEnd] = static_cast<double>(length);
+      state_[kKeptBytes] = 0;
+      happened |= kInput;
+    }
+    if (happened != 0) Tell(happened);
+    return watch_ != nullptr;
   }
 
-  void Advance(uint64_t sent) {
-    state_[kSentBytes] += static_cast<double>(sent);
-    while (sent > 0) {
-      uint64_t left = queue_[queue_head_].length - sent_of_head_;
-      if (sent < left) {
-        sent_of_head_ += sent;
-        break;
-      }
-      sent -= left;
-      sent_of_head_ = 0;
-      queue_head_++;
-    }
-    if (IsQueueEmpty()) {
-      queue_.clear();
-      queue_head_ = 0;
-    } else if (queue_head_ > queue_.size() / 2) {
-      queue_.erase(queue_.begin(), queue_.begin() + static_cast<ptrdiff_t>(queue_head_));
-      queue_head_ = 0;
-    }
+  /** The header at `from` is of a write whose payload goes into the memory; some of it is there already. */
+  void BeginLanding(size_t from, size_t end) {
+    uint64_t offset;
+    uint64_t length;
+    plain_->NoteLanding(input_ + from, &offset, &length);
+    from += plain_->header_bytes();
+    landing_.Begin(offset, length, input_ + from, end - from);
+    was_long_ = true;
+    state_[kKeptBytes] = 0;
+  }
+
+  /** The rest of the input is to be completed behind it. */
+  void Keep(size_t from, size_t end) {
+    if (from > 0) memmove(input_, input_ + from, end - from);
+    state_[kKeptBytes] = static_cast<double>(end - from);
+  }
+
+  void TellCounts() {
+    state_[kQueuedBytes] = static_cast<double>(queue_.queued_bytes());
+    state_[kSentBytes] = static_cast<double>(queue_.sent_bytes());
   }
 
   void UpdateWatch() {
     if (watch_ == nullptr) return;
-    int wanted = (is_reading_ ? UV_READABLE : 0) | (IsQueueEmpty() ? 0 : UV_WRITABLE);
+    int wanted = (is_reading_ ? UV_READABLE : 0) | (queue_.empty() ? 0 : UV_WRITABLE);
     if (wanted == watched_) return;
     watched_ = wanted;
     if (wanted == 0) {
@@ -463,9 +422,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   void Fail(int error) {
     has_ended_ = true;
     is_reading_ = false;
-    queue_.clear();
-    queue_head_ = 0;
-    sent_of_head_ = 0;
+    queue_.Clear();
     state_[kError] = error;
     UpdateWatch();
     Tell(kFailed);
@@ -485,6 +442,9 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     if (napi_get_and_clear_last_exception(env, &exception) == napi_ok) napi_fatal_exception(env, exception);
   }
 
+  /** Keeps an object of JavaScript's from the garbage collector until the socket is closed. */
+  void Hold(const Napi::Value& object) { held_.push_back(Napi::Persistent(object.As<Napi::Object>())); }
+
   static void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) { static_cast<SocketMover*>(data)->Shut(); }
 
   void Shut() {
@@ -492,8 +452,8 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     Watch* watch = watch_;
     watch_ = nullptr;
     is_reading_ = false;
-    queue_.clear();
-    queue_head_ = 0;
+    queue_.Clear();
+    landing_.Abandon();
     memory_.reset();
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll), OnClosed);
   }
@@ -504,7 +464,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     // Not earlier: close() may have been called from within Tell().
     SocketMover* mover = watch->mover;
     mover->on_events_.Reset();
-    for (auto& held : mover->held_) held.Reset();
+    mover->held_.clear();
     mover->Unref();
     napi_remove_async_cleanup_hook(watch->cleanup_hook);
     delete watch;
@@ -512,31 +472,25 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
 
   Napi::AsyncContext context_;
   Napi::FunctionReference on_events_;
-  /** The arrays below, kept from the garbage collector. */
-  Napi::ObjectReference held_[3];
+  std::vector<Napi::ObjectReference> held_;
+  /** Arrays of JavaScript's, held. */
   uint8_t* input_ = nullptr;
   size_t input_capacity_ = 0;
   double* state_ = nullptr;
   double* inserts_ = nullptr;
-  std::shared_ptr<SparseMemory> memory_;
 
+  std::shared_ptr<SparseMemory> memory_;
+  SendQueue queue_;
+  Landing landing_;
+  std::unique_ptr<PlainRequests> plain_;
+  /** Of a clock, held. */
+  Wakefulness* loop_ = nullptr;
+
+  /** The payload that comes next goes there. */
   uint8_t* fill_at_ = nullptr;
   size_t fill_left_ = 0;
   /** The latest request had a payload that was worth a destination of its own. */
   bool was_long_ = false;
-  /** The payload goes into the device's memory: what lies before `landing_at_` is there. */
-  bool is_landing_ = false;
-  uint64_t landing_at_ = 0;
-  uint64_t landing_end_ = 0;
-  /** How far the batch being received goes straight into the memory. */
-  uint64_t landing_whole_ = 0;
-  /** The beginning of the block at `landing_at_`, whose end has not come yet. */
-  uint8_t torn_[kLandingBlockBytes];
-  size_t torn_bytes_ = 0;
-  /** What is to be sent, oldest first, from `queue_head_` on. */
-  std::vector<Piece> queue_;
-  size_t queue_head_ = 0;
-  uint64_t sent_of_head_ = 0;
   bool is_reading_ = true;
   bool has_ended_ = false;
   bool is_ending_ = false;

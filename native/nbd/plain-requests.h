@@ -1,0 +1,118 @@
+#pragma once
+#ifdef __linux__
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../counters.h"
+#include "../sparse-memory.h"
+#include "send-queue.h"
+
+/**
+ * Answers plain requests without JavaScript: reads and writes that are good beyond doubt, of a device that completes them the moment
+ * they arrive, with nothing set that wants to see or to change them.
+ *
+ * Mechanism only, as with the queues of ublk: whether there is such a device is decided in src/device, and said in a cell for each
+ * operation that is looked at before every batch. Nothing is ever refused here. A request that is not plain, for whatever reason, is
+ * left to JavaScript with all that follows it, so what is an error and which one is written down once, in src/nbd/request-check.ts.
+ */
+class PlainRequests {
+ public:
+  /** What JavaScript says of the connection: the cells of `settings`, in this order. */
+  enum Setting : size_t {
+    /** 0 simple replies, 1 structured ones, 2 extended headers. */
+    kReplyMode,
+    kMayWrite,
+    kAlignmentBytes,
+    kLargestPayloadBytes,
+    /** From this length on a chunked reply tells of holes. */
+    kSmallestHoleBytes,
+    /** Payloads up to this size are completed where they have begun. */
+    kKeptBytes,
+    /** Replies that may wait for the client to take them. */
+    kQueuedReplyBytes,
+    /** What the memory may hold. */
+    kLimitBytes,
+  };
+
+  /** Why it went no further. */
+  enum class Stop {
+    /** What is left is the beginning of a plain request, to be completed where it is. */
+    kStarved,
+    /** What is left is the header of a plain write that is worth landing, and the beginning of its payload. */
+    kLong,
+    /** What is left is for JavaScript. */
+    kOther,
+  };
+
+  struct Outcome {
+    Stop stop;
+    size_t used_bytes;
+    /** Of sending, errno. */
+    int error;
+  };
+
+  /** `gates` has a cell for reads and one for writes, not 0 while they may be answered. All of it outlives this. */
+  PlainRequests(SparseMemory* memory, SendQueue& queue, const double* settings, const int32_t* gates, double* counters);
+
+  size_t header_bytes() const { return header_bytes_; }
+
+  /** Answers what it can of these bytes, a request at their front, into the queue, and sends it. */
+  Outcome Answer(const uint8_t* bytes, size_t length, int fd);
+
+  /** The write at the front of these bytes, where `Answer` has stopped with kLong, is being landed. */
+  void NoteLanding(const uint8_t* header, uint64_t* offset, uint64_t* length);
+  bool is_landing() const { return is_landing_; }
+  /**
+   * It has landed. True when it is answered now; false when somebody wants to see it meanwhile, or there is no room for an answer.
+   * Then it is for JavaScript, as a header without its payload.
+   */
+  bool FinishLanding();
+  const uint8_t* landing_header() const { return landing_header_; }
+
+  /** Whether something was answered since this was last asked. */
+  bool TakeHasAnswered();
+
+ private:
+  struct Request {
+    bool is_write;
+    /** As on the wire. */
+    uint64_t cookie;
+    uint64_t offset;
+    uint64_t length;
+  };
+
+  static constexpr size_t kLongestHeaderBytes = 32;
+
+  bool Parse(const uint8_t* header, Request* request) const;
+  bool HasLargeHole(uint64_t offset, uint64_t length) const;
+  size_t ReplyHeaderBytes(bool is_write) const;
+  bool HasRoomFor(const Request& request) const;
+  void Reply(const Request& request);
+  void Count(double arrival_ns);
+
+  SparseMemory* const memory_;
+  SendQueue& queue_;
+  const int32_t* gates_;
+  Counters counters_;
+
+  bool is_chunked_;
+  bool is_extended_;
+  size_t header_bytes_;
+  bool may_write_;
+  uint64_t alignment_bytes_;
+  uint64_t largest_payload_bytes_;
+  uint64_t smallest_hole_bytes_;
+  uint64_t kept_bytes_;
+  uint64_t queued_reply_bytes_;
+  uint64_t limit_bytes_;
+
+  /** Of the batch, by operation: reads, writes. */
+  uint64_t counts_[2] = {};
+  uint64_t bytes_[2] = {};
+  bool has_answered_ = false;
+  bool is_landing_ = false;
+  uint8_t landing_header_[kLongestHeaderBytes];
+};
+
+#endif
