@@ -6,17 +6,13 @@
  * when the heap has grown by a megabyte or more. Times are of this machine; other load on it counts.
  */
 import { parseArgs } from "node:util";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { ExitCode } from "../src/base/errors.js";
-import { Random } from "../src/base/random.js";
-import { Op, RequestTable } from "../src/base/request.js";
+import { Op } from "../src/base/request.js";
 import { createHddModel } from "../src/model/hdd/index.js";
 import { loadProfile } from "../src/profile/load.js";
+import { ClosedLoop, heapLimitBytes, heapUsedBytes } from "./support/closed-loop.js";
 
 const queueDepth = 32;
-const blockBytes = 4096;
-const heapLimitBytes = 2 ** 20;
 
 const { values: options } = parseArgs({
   options: {
@@ -29,45 +25,17 @@ const { values: options } = parseArgs({
 const profile = loadProfile(options.profile);
 if (profile.model !== "hdd") throw new Error(`${options.profile} is not a hard disk`);
 const { parameters, sizeBytes } = profile;
-const requests = new RequestTable(queueDepth);
-const model = createHddModel({ parameters, sizeBytes, requests, seed: 1 });
-const random = new Random(1, "bench");
+const loop = new ClosedLoop({
+  sizeBytes,
+  queueDepth,
+  create: (requests) => createHddModel({ parameters, sizeBytes, requests, seed: 1 }),
+});
 
-let completions = 0;
-const sink = {
-  complete(slot: number, dueNs: number) {
-    completions++;
-    submit(slot, dueNs);
-  },
-};
-
-function submit(slot: number, nowNs: number): void {
-  requests.op[slot] = Op.read;
-  requests.offsetBytes[slot] = random.nextInteger(sizeBytes / blockBytes) * blockBytes;
-  requests.lengthBytes[slot] = blockBytes;
-  model.arrive(slot, nowNs);
-}
-
-/** CPU seconds for so many requests. */
-function measure(count: number): number {
-  const before = process.cpuUsage();
-  const end = completions + count;
-  while (completions < end) model.advance(model.nextEventNs(), sink);
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1e6;
-}
-
-setFlagsFromString("--expose-gc");
-const collectGarbage = runInNewContext("gc") as () => void;
-
-for (let i = 0; i < queueDepth; i++) submit(requests.acquire(), 0);
-measure(200_000);
-const millionSeconds = measure(1_000_000);
-collectGarbage();
-const heapBefore = process.memoryUsage().heapUsed;
-const tenMillionSeconds = measure(10_000_000);
-collectGarbage();
-const heapGrowthBytes = process.memoryUsage().heapUsed - heapBefore;
+loop.run(Op.read, 200_000);
+const millionSeconds = loop.run(Op.read, 1_000_000);
+const heapBefore = heapUsedBytes();
+const tenMillionSeconds = loop.run(Op.read, 10_000_000);
+const heapGrowthBytes = heapUsedBytes() - heapBefore;
 
 const result = {
   schemaVersion: 1,

@@ -6,18 +6,14 @@
  * of this machine; other load on it counts little, as CPU time is measured.
  */
 import { parseArgs } from "node:util";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { ExitCode } from "../src/base/errors.js";
-import { Random } from "../src/base/random.js";
-import { Op, RequestTable } from "../src/base/request.js";
+import { Op } from "../src/base/request.js";
 import { formatTable } from "../src/base/table.js";
 import { createModel } from "../src/model/create.js";
 import { loadProfile } from "../src/profile/load.js";
+import { ClosedLoop, heapLimitBytes, heapUsedBytes } from "./support/closed-loop.js";
 
-const blockBytes = 4096;
 const warmUpRequests = 500_000;
-const heapLimitBytes = 2 ** 20;
 const speedLimit = 1e6;
 
 /** Name for the table, profile, settings, queue depth. */
@@ -58,9 +54,6 @@ const { values: options } = parseArgs({
 });
 const requestCount = Number(options.requests);
 
-setFlagsFromString("--expose-gc");
-const collectGarbage = runInNewContext("gc") as () => void;
-
 const results = cases.map(([name, profile, settings, depth]) => ({
   name,
   ...measure(profile, settings, depth),
@@ -91,36 +84,16 @@ if (options.check) {
 function measure(profileName: string, settings: readonly string[], depth: number) {
   const profile = loadProfile(profileName, { settings });
   const { sizeBytes } = profile;
-  const requests = new RequestTable(depth);
-  const model = createModel({ profile, requests, seed: 1, sizeBytes });
-  const random = new Random(1, "bench");
-  let completions = 0;
-  const submit = (slot: number, nowNs: number) => {
-    requests.op[slot] = Op.read;
-    requests.offsetBytes[slot] = random.nextInteger(sizeBytes / blockBytes) * blockBytes;
-    requests.lengthBytes[slot] = blockBytes;
-    model.arrive(slot, nowNs);
-  };
-  const sink = {
-    complete(slot: number, dueNs: number) {
-      completions++;
-      submit(slot, dueNs);
-    },
-  };
-  const run = (count: number) => {
-    const end = completions + count;
-    while (completions < end) model.advance(model.nextEventNs(), sink);
-  };
-  for (let i = 0; i < depth; i++) submit(requests.acquire(), 0);
-  run(warmUpRequests);
-  collectGarbage();
-  const heapBefore = process.memoryUsage().heapUsed;
-  const cpuBefore = process.cpuUsage();
-  run(requestCount);
-  const { user, system } = process.cpuUsage(cpuBefore);
-  collectGarbage();
+  const loop = new ClosedLoop({
+    sizeBytes,
+    queueDepth: depth,
+    create: (requests) => createModel({ profile, requests, seed: 1, sizeBytes }),
+  });
+  loop.run(Op.read, warmUpRequests);
+  const heapBefore = heapUsedBytes();
+  const seconds = loop.run(Op.read, requestCount);
   return {
-    perSecond: requestCount / ((user + system) / 1e6),
-    heapGrowthBytes: Math.max(0, process.memoryUsage().heapUsed - heapBefore),
+    perSecond: requestCount / seconds,
+    heapGrowthBytes: Math.max(0, heapUsedBytes() - heapBefore),
   };
 }

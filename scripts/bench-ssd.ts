@@ -9,22 +9,17 @@
  *
  * `--live` asks something else: whether collecting makes the emulator late (support/live-lateness.ts). With `--check` it
  * fails when the drive's p99 lateness is above 200 us. `--seconds N` of each
- * are measured; in the first half second the server's JavaScript is being compiled, which shows in a p99 over few seconds.
+ * are measured, in turns; in the first half second of a turn the server's JavaScript is being compiled, which shows in a p99 over few seconds.
  */
 import { parseArgs } from "node:util";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { ExitCode } from "../src/base/errors.js";
-import { Random } from "../src/base/random.js";
-import { Op, RequestTable } from "../src/base/request.js";
-import { parseSize } from "../src/base/units.js";
+import { Op } from "../src/base/request.js";
 import { SsdModel } from "../src/model/ssd/index.js";
 import { loadProfile } from "../src/profile/load.js";
+import { ClosedLoop, heapLimitBytes, heapUsedBytes } from "./support/closed-loop.js";
 import { benchLive } from "./support/live-lateness.js";
 
 const queueDepth = 32;
-const blockBytes = 4096;
-const heapLimitBytes = 2 ** 20;
 const leastPerSecond = { write: 500_000, read: 1_000_000 };
 const mostBytesPerUnit = 8;
 
@@ -49,58 +44,26 @@ const profile = loadProfile(options.profile, {
   settings: ["precondition.state=random"],
 });
 if (profile.model !== "ssd") throw new Error(`${options.profile} is not a solid-state drive`);
-const sizeBytes = parseSize(options.size);
-const requests = new RequestTable(queueDepth);
-const model = new SsdModel({ parameters: profile.parameters, sizeBytes, requests, seed: 1 });
-const random = new Random(1, "bench");
+const { parameters, sizeBytes } = profile;
+const loop = new ClosedLoop({
+  sizeBytes,
+  queueDepth,
+  create: (requests) => new SsdModel({ parameters, sizeBytes, requests, seed: 1 }),
+});
+const { model } = loop;
 
-let completions = 0;
-let op: number = Op.write;
-const sink = {
-  complete(slot: number, dueNs: number) {
-    completions++;
-    submit(slot, dueNs);
-  },
-};
-
-function submit(slot: number, nowNs: number): void {
-  requests.op[slot] = op;
-  requests.offsetBytes[slot] = random.nextInteger(sizeBytes / blockBytes) * blockBytes;
-  requests.lengthBytes[slot] = blockBytes;
-  requests.arrivalNs[slot] = nowNs;
-  model.arrive(slot, nowNs);
-}
-
-/** CPU seconds for so many requests. */
-function measure(count: number): number {
-  const before = process.cpuUsage();
-  const end = completions + count;
-  while (completions < end) model.advance(model.nextEventNs(), sink);
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1e6;
-}
-
-setFlagsFromString("--expose-gc");
-const collectGarbage = runInNewContext("gc") as () => void;
-
-for (let i = 0; i < queueDepth; i++) submit(requests.acquire(), 0);
-measure(2_000_000);
+loop.run(Op.write, 2_000_000);
 const before = { ...model.counters };
-const writeSeconds = measure(1_000_000);
+const writeSeconds = loop.run(Op.write, 1_000_000);
 const { programmed, copied } = model.counters;
 const amplification = 1 + (copied - before.copied) / (programmed - before.programmed);
-op = Op.read;
-measure(200_000);
-const readSeconds = measure(1_000_000);
-op = Op.write;
-measure(100_000);
-collectGarbage();
-const heapBefore = process.memoryUsage().heapUsed;
-measure(2_000_000);
-op = Op.read;
-measure(2_000_000);
-collectGarbage();
-const heapGrowthBytes = process.memoryUsage().heapUsed - heapBefore;
+loop.run(Op.read, 200_000);
+const readSeconds = loop.run(Op.read, 1_000_000);
+loop.run(Op.write, 100_000);
+const heapBefore = heapUsedBytes();
+loop.run(Op.write, 2_000_000);
+loop.run(Op.read, 2_000_000);
+const heapGrowthBytes = heapUsedBytes() - heapBefore;
 
 const result = {
   schemaVersion: 1,

@@ -18,6 +18,7 @@ import { runFio } from "./fio.js";
 import { blkforge, withServer } from "./servers.js";
 
 const iodepth = 256;
+const rounds = 3;
 /** Small enough for what is written to lie in memory. */
 const size = "2G";
 const allowedP99Ns = 200_000;
@@ -34,26 +35,51 @@ interface Measured {
   model: ModelReport;
 }
 
-/** Prints the lateness of all three; returns whether the collecting drive's is within what is allowed. */
+/**
+ * Prints the lateness of all three; returns whether the collecting drive's is within what is allowed. They take turns, as the
+ * machine is not equally busy all the time, and the round with the median p99 speaks for each.
+ */
 export async function benchLive(runtimeSeconds: number, isJson: boolean): Promise<boolean> {
   await ensurePackages(["clients"]);
-  const steady = await measure("nvme, steady state", steadyDrive, runtimeSeconds);
-  const fresh = await measure("nvme, fresh", drive, runtimeSeconds);
-  const instant = await measure("instant", ["instant"], runtimeSeconds);
+  const served = [
+    { name: "nvme, steady state", args: steadyDrive },
+    { name: "nvme, fresh", args: drive },
+    { name: "instant", args: ["instant"] },
+  ];
+  const all: Measured[] = [];
+  for (let round = 0; round < rounds; round++)
+    for (const { name, args } of served) all.push(await measure(name, args, runtimeSeconds / rounds));
+  const [steady, fresh, instant] = served.map(({ name }) => middle(all.filter((one) => one.name === name)));
   const isMet = steady.lateness.p99Ns <= allowedP99Ns;
   if (isJson) {
-    console.log(JSON.stringify({ schemaVersion: 1, allowedP99Ns, isMet, steady, fresh, instant }));
+    console.log(
+      JSON.stringify({ schemaVersion: 1, allowedP99Ns, isMet, steady, fresh, instant, rounds: all }),
+    );
     return isMet;
   }
   const rows = [steady, fresh, instant].map(({ name, iops, lateness, model }) => [
     name,
     String(Math.round(iops)),
     ...[lateness.p50Ns, lateness.p99Ns, lateness.p999Ns, lateness.maxNs].map(formatDuration),
+    p99Range(all.filter((one) => one.name === name)),
     model.writeAmplification?.toFixed(2) ?? "",
   ]);
-  const head = ["random 4 KiB writes", "IOPS", "late p50", "p99", "p99.9", "max", "write amplification"];
+  const head = [
+    ...["random 4 KiB writes", "IOPS", "late p50", "p99", "p99.9", "max"],
+    ...[`p99 of ${rounds} rounds`, "write amplification"],
+  ];
   console.log(formatTable([head, ...rows]));
   return isMet;
+}
+
+/** The round whose p99 is the median. */
+function middle(measured: readonly Measured[]): Measured {
+  return [...measured].sort((a, b) => a.lateness.p99Ns - b.lateness.p99Ns)[measured.length >> 1];
+}
+
+function p99Range(measured: readonly Measured[]): string {
+  const p99s = measured.map(({ lateness }) => lateness.p99Ns);
+  return `${formatDuration(Math.min(...p99s))} to ${formatDuration(Math.max(...p99s))}`;
 }
 
 async function measure(name: string, args: readonly string[], runtimeSeconds: number): Promise<Measured> {

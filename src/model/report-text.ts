@@ -1,6 +1,6 @@
 /** A model's report for people: names as words, values by the unit their name ends in. */
 import { formatTable } from "../base/table.js";
-import { formatDuration } from "../base/units.js";
+import { formatDuration, formatSize } from "../base/units.js";
 import type { ModelReport } from "./model.js";
 
 /** `iopsCredits: 5400000` becomes "iops credits  5400000"; `waitedNs: 1e9` "waited  1.00 s". */
@@ -12,8 +12,11 @@ function figure(name: string, value: number): [string, string] {
   if (name.endsWith("Ns")) return [words(name.slice(0, -2)), formatDuration(value)];
   if (name.endsWith("BytesPerSecond"))
     return [words(name.slice(0, -"BytesPerSecond".length)), `${rounded(value / 2 ** 20)} MiB/s`];
-  if (name.endsWith("Bytes"))
-    return [words(name.slice(0, -"Bytes".length)), `${rounded(value / 2 ** 20)} MiB`];
+  if (name.endsWith("Bytes")) {
+    // What is smaller than a hundredth of a MiB would read as nothing.
+    const text = value > 0 && value < 2 ** 20 / 100 ? formatSize(value) : `${rounded(value / 2 ** 20)} MiB`;
+    return [words(name.slice(0, -"Bytes".length)), text];
+  }
   return [words(name), rounded(value)];
 }
 

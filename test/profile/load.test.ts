@@ -198,6 +198,12 @@ describe("--set", () => {
     expect(constant.document.seek).toEqual({ curve: "constant", average: "8ms", writeSettle: "0.5ms" });
   });
 
+  it("says why collection blocks nothing finer than a die", () => {
+    expect(complaint(() => loadProfile("nvme", { settings: ["gc.blocking=plane"] }))).toMatch(
+      /BLK_E_SETTING .*"none", "die" or "channel", not "plane".*all planes of a die at once/,
+    );
+  });
+
   it.each([
     ["latncy=1ms", 'BLK_E_SETTING  --set latncy=1ms: the profile has no "latncy". Did you mean "latency"?'],
     [

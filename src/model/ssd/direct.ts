@@ -8,9 +8,8 @@ import { Op, type RequestSlot, type RequestTable } from "../../base/request.js";
 import { Breakdown } from "../breakdown.js";
 import { EventHeap } from "../event-heap.js";
 import type { CompletionSink, Model } from "../model.js";
-import { Ring } from "../ring.js";
 import { Arbiter } from "./controller/arbiter.js";
-import { Coalescing } from "./controller/coalescing.js";
+import { Completions, type SteppedDrive } from "./controller/completions.js";
 import { Direction, Link } from "./controller/link.js";
 import { ControllerTime } from "./controller-time.js";
 import type { SsdParameters } from "./schema.js";
@@ -34,7 +33,7 @@ const Event = Object.freeze({
   complete: 3 << eventBits,
 });
 
-export class DirectModel implements Model {
+export class DirectModel implements Model, SteppedDrive {
   readonly breakdown: Breakdown;
   private readonly requests: RequestTable;
   private readonly parameters: SsdParameters;
@@ -42,12 +41,10 @@ export class DirectModel implements Model {
   private readonly random: Random;
   private readonly events: EventHeap;
   private readonly arbiter: Arbiter;
-  private readonly coalescing: Coalescing;
+  private readonly completions: Completions;
   private readonly link: Link;
   private readonly controllerTime: ControllerTime;
   private readonly unitFreeNs: Float64Array;
-  private readonly completed: Ring;
-  private readonly completedNs: Float64Array;
   private active = 0;
   private controllerFreeNs = 0;
   private isFetchSet = false;
@@ -62,16 +59,10 @@ export class DirectModel implements Model {
     // Each request has one event waiting, and the controller one.
     this.events = new EventHeap(capacity + 1);
     this.arbiter = new Arbiter(parameters.queue.arbitration, capacity);
-    this.coalescing = new Coalescing(
-      parameters.queue.coalescing,
-      parameters.queue.arbitration.queues,
-      capacity,
-    );
+    this.completions = new Completions(parameters.queue, requests);
     this.controllerTime = new ControllerTime(parameters.firmware, parameters.queue.maximumTransfer, requests);
     this.link = new Link(parameters.link);
     this.unitFreeNs = new Float64Array(direct.units);
-    this.completed = new Ring(capacity);
-    this.completedNs = new Float64Array(capacity);
   }
 
   arrive(slot: RequestSlot, nowNs: number): void {
@@ -82,26 +73,18 @@ export class DirectModel implements Model {
   }
 
   nextEventNs(): number {
-    if (this.completed.length > 0) return this.completedNs[this.completed.first];
-    return Math.min(this.events.nextNs, this.coalescing.nextEventNs());
+    return this.completions.nextEventNs(this.events.nextNs);
   }
 
   advance(toNs: number, done: CompletionSink): void {
-    const { completed, events, coalescing, requests } = this;
-    for (;;) {
-      while (completed.length > 0) {
-        const slot = completed.shift();
-        coalescing.post(slot, requests.queue[slot], this.completedNs[slot], done);
-      }
-      const eventNs = events.nextNs;
-      const interruptNs = coalescing.nextEventNs();
-      if (interruptNs <= toNs && interruptNs < eventNs) coalescing.advance(interruptNs, done);
-      else if (eventNs <= toNs) this.step();
-      else return;
-    }
+    this.completions.advance(this, toNs, done);
   }
 
-  private step(): void {
+  get nextStepNs(): number {
+    return this.events.nextNs;
+  }
+
+  step(): void {
     const nowNs = this.events.nextNs;
     const event = this.events.pop();
     const slot = event & eventMask;
@@ -200,8 +183,7 @@ export class DirectModel implements Model {
     this.active--;
     const partsNs = breakdown.overheadNs[slot] + breakdown.mediaNs[slot] + breakdown.transferNs[slot];
     breakdown.queueNs[slot] = nowNs - this.requests.arrivalNs[slot] - partsNs;
-    this.completedNs[slot] = nowNs;
-    this.completed.push(slot);
+    this.completions.push(slot, nowNs);
     if (this.arbiter.length > 0) this.fetch(nowNs);
   }
 }

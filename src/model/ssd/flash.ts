@@ -146,9 +146,10 @@ export class Flash {
   private readonly inTail: Int32Array;
   private readonly outPassed: Uint8Array;
 
-  /** Collection's outstanding work where it keeps reads away: by channel, die or plane. */
+  /** Collection's outstanding work where it keeps reads away: by die or channel. */
   private readonly blocks: Int32Array;
-  private readonly blocking: number;
+  private readonly blocking: SsdParameters["gc"]["blocking"];
+  private readonly isBlocking: boolean;
 
   /** Throttling: dies that may work at once, those that do, and those that wait for it. */
   private isLimited = false;
@@ -165,7 +166,6 @@ export class Flash {
   private readonly sink: FlashSink;
   private readonly observer: ModelObserver | null;
   private readonly channels: number;
-  private readonly planes: number;
   private readonly dies: number;
   private readonly nsPerByte: number;
   private readonly commandNs: number;
@@ -222,8 +222,9 @@ export class Flash {
     this.isActive = new Uint8Array(dies);
     this.isWaiting = new Uint8Array(dies);
     this.limitedDies = new Ring(dies);
-    this.blocks = new Int32Array(dies * planes);
-    this.blocking = ["none", "plane", "die", "channel"].indexOf(options.blocking);
+    this.blocks = new Int32Array(dies);
+    this.blocking = options.blocking;
+    this.isBlocking = options.blocking !== "none";
 
     this.events = options.events;
     this.sensedEvent = eventBases.sensed;
@@ -232,7 +233,6 @@ export class Flash {
     this.sink = options.sink;
     this.observer = options.observer;
     this.channels = channels;
-    this.planes = planes;
     this.dies = dies;
     this.nsPerByte = 1e9 / parameters.channelRate;
     this.commandNs = parameters.command;
@@ -293,7 +293,7 @@ export class Flash {
     this.bytesLeft[op] = bytes;
     this.startNs[op] = nowNs;
     this.next[op] = none;
-    if (this.blocking !== 0 && isCollecting(work)) this.block(die, 1);
+    if (this.isBlocking && isCollecting(work)) this.blocks[this.blockOf(die)]++;
     if (work <= lastUrgent) {
       const lane = this.lanes === 1 ? die : die * this.lanes + plane;
       this.lane[op] = lane;
@@ -448,11 +448,11 @@ export class Flash {
   }
 
   private startReads(die: number, isOvertaking: boolean, nowNs: number): void {
+    if (this.isBlocking && this.blocks[this.blockOf(die)] > 0) return;
     const { lanes, laneOp, laneHead } = this;
     for (let lane = die * lanes; lane < (die + 1) * lanes; lane++) {
       const op = laneHead[lane];
       if (op === none || laneOp[lane] !== none) continue;
-      if (this.blocking !== 0 && this.isBlocked(die, lane - die * lanes)) continue;
       laneHead[lane] = this.next[op];
       laneOp[lane] = op;
       this.waitingReads[die]--;
@@ -498,7 +498,7 @@ export class Flash {
     const most = this.work[this.current[die]] === Work.erase ? this.eraseSuspends : this.programSuspends;
     const remainingNs = this.endNs[die] - nowNs;
     if (this.suspends[die] >= most || remainingNs <= this.suspendNs) return;
-    if (this.blocking !== 0 && !this.hasStartableRead(die)) return;
+    if (this.isBlocking && this.blocks[this.blockOf(die)] > 0) return;
     this.suspends[die]++;
     this.suspensions++;
     this.remainingNs[die] = remainingNs;
@@ -556,39 +556,19 @@ export class Flash {
     this.done[work]++;
     this.sink.flashDone(op, nowNs);
     this.free[this.freeOps++] = op;
-    if (this.blocking !== 0 && isCollecting(work)) this.unblock(this.die[op], nowNs);
+    if (this.isBlocking && isCollecting(work)) this.unblock(this.die[op], nowNs);
   }
 
-  /** Index into `blocks` of what a plane of a die belongs to. */
-  private blockOf(die: number, plane: number): number {
-    if (this.blocking === 3) return die % this.channels;
-    return this.blocking === 2 ? die : die * this.planes + plane;
-  }
-
-  private isBlocked(die: number, lane: number): boolean {
-    return this.blocks[this.blockOf(die, this.lanes === 1 ? 0 : lane)] > 0;
-  }
-
-  private hasStartableRead(die: number): boolean {
-    for (let lane = 0; lane < this.lanes; lane++) {
-      if (this.laneHead[die * this.lanes + lane] !== none && !this.isBlocked(die, lane)) return true;
-    }
-    return false;
-  }
-
-  private block(die: number, change: number): void {
-    // Collection works on all planes of a die at once, whatever the grain.
-    const planes = this.blocking === 1 ? this.planes : 1;
-    for (let plane = 0; plane < planes; plane++) this.blocks[this.blockOf(die, plane)] += change;
+  /** Index into `blocks` of what a die belongs to. */
+  private blockOf(die: number): number {
+    return this.blocking === "channel" ? die % this.channels : die;
   }
 
   private unblock(die: number, nowNs: number): void {
-    this.block(die, -1);
-    if (this.blocks[this.blockOf(die, 0)] > 0) return;
-    if (this.blocking < 3) this.dispatch(die, nowNs);
-    else
-      for (let other = die % this.channels; other < this.dies; other += this.channels)
-        this.dispatch(other, nowNs);
+    const block = this.blockOf(die);
+    if (--this.blocks[block] > 0) return;
+    if (this.blocking === "die") this.dispatch(die, nowNs);
+    else for (let other = block; other < this.dies; other += this.channels) this.dispatch(other, nowNs);
   }
 }
 

@@ -21,7 +21,7 @@ import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
 import { Collector } from "./collector.js";
 import { Arbiter } from "./controller/arbiter.js";
-import { Coalescing } from "./controller/coalescing.js";
+import { Completions, type SteppedDrive } from "./controller/completions.js";
 import { Direction, Link } from "./controller/link.js";
 import { Thermal, Throttle } from "./controller/thermal.js";
 import { ControllerTime } from "./controller-time.js";
@@ -86,7 +86,7 @@ const readOperations = 8192;
 /** Available spare below which the health log warns: what most drives report. */
 const spareThresholdPercent = 10;
 
-export class SsdModel implements Model, FlashSink {
+export class SsdModel implements Model, FlashSink, SteppedDrive {
   readonly isZeroFast = true;
   /** Where the time of each request went, by slot. */
   readonly breakdown: Breakdown;
@@ -105,7 +105,7 @@ export class SsdModel implements Model, FlashSink {
   private readonly collector: Collector;
   private readonly buffer: WriteBuffer;
   private readonly arbiter: Arbiter;
-  private readonly coalescing: Coalescing;
+  private readonly completions: Completions;
   private readonly link: Link;
   private readonly controllerTime: ControllerTime;
   private readonly slcCache: SlcCache;
@@ -147,8 +147,6 @@ export class SsdModel implements Model, FlashSink {
   private readonly cursor: Float64Array;
   private readonly readsLeft: Int32Array;
   private readonly endNs: Float64Array;
-  private readonly completed: Ring;
-  private readonly completedNs: Float64Array;
 
   constructor(options: CreateSsdOptions) {
     const { parameters, requests, sizeBytes, seed } = options;
@@ -167,14 +165,8 @@ export class SsdModel implements Model, FlashSink {
     this.cursor = new Float64Array(capacity);
     this.readsLeft = new Int32Array(capacity);
     this.endNs = new Float64Array(capacity);
-    this.completed = new Ring(capacity);
-    this.completedNs = new Float64Array(capacity);
     this.arbiter = new Arbiter(parameters.queue.arbitration, capacity);
-    this.coalescing = new Coalescing(
-      parameters.queue.coalescing,
-      parameters.queue.arbitration.queues,
-      capacity,
-    );
+    this.completions = new Completions(parameters.queue, requests);
     this.controllerTime = new ControllerTime(parameters.firmware, parameters.queue.maximumTransfer, requests);
     this.link = new Link(parameters.link);
 
@@ -278,23 +270,15 @@ export class SsdModel implements Model, FlashSink {
   }
 
   nextEventNs(): number {
-    if (this.completed.length > 0) return this.completedNs[this.completed.first];
-    return Math.min(this.events.nextNs, this.coalescing.nextEventNs());
+    return this.completions.nextEventNs(this.events.nextNs);
   }
 
   advance(toNs: number, done: CompletionSink): void {
-    const { completed, events, coalescing, requests } = this;
-    for (;;) {
-      while (completed.length > 0) {
-        const slot = completed.shift();
-        coalescing.post(slot, requests.queue[slot], this.completedNs[slot], done);
-      }
-      const eventNs = events.nextNs;
-      const interruptNs = coalescing.nextEventNs();
-      if (interruptNs <= toNs && interruptNs < eventNs) coalescing.advance(interruptNs, done);
-      else if (eventNs <= toNs) this.step();
-      else return;
-    }
+    this.completions.advance(this, toNs, done);
+  }
+
+  get nextStepNs(): number {
+    return this.events.nextNs;
   }
 
   report(): ModelReport {
@@ -306,11 +290,12 @@ export class SsdModel implements Model, FlashSink {
       copiedBytes: counters.copied * unitBytes,
       paddingBytes: counters.padding * unitBytes,
       suspensions: flash.suspensions,
+      atomicWriteBytes: this.parameters.writeBuffer.atomicUnit,
     };
   }
 
   /** The next event, at its own instant. */
-  private step(): void {
+  step(): void {
     const nowNs = this.events.nextNs;
     const event = this.events.pop();
     const subject = event & eventMask;
@@ -723,8 +708,7 @@ export class SsdModel implements Model, FlashSink {
       breakdown.cacheNs[slot];
     // Whatever else it waited for, it waited for other commands.
     breakdown.queueNs[slot] = nowNs - this.requests.arrivalNs[slot] - partsNs;
-    this.completedNs[slot] = nowNs;
-    this.completed.push(slot);
+    this.completions.push(slot, nowNs);
     if (this.heldFlush !== noSlot) {
       if (this.active > 0) return;
       const flush = this.heldFlush;

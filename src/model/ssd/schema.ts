@@ -126,8 +126,10 @@ const gcSchema = z
     idleAfter: duration.describe("Idle time after which collection runs ahead; 0 for never").default(0),
     idleTarget: count.describe("Free superblocks up to which idle time is used").default(12),
     blocking: z
-      .enum(["none", "plane", "die", "channel"])
-      .describe("What collection keeps host reads away from, as long as it has work there (TTFLASH, FAST'17)")
+      .enum(["none", "die", "channel"])
+      .describe(
+        "What collection keeps host reads away from as long as it has work there (TTFLASH, FAST'17); it works on all planes of a die at once, so nothing is finer than a die",
+      )
       .default("none"),
   })
   .describe("Garbage collection");
@@ -146,7 +148,9 @@ const writeBufferSchema = z
       .describe("A write is complete when it is in the buffer, or when it is programmed")
       .default("early"),
     atomicUnit: byteSize
-      .describe("Bytes that a power cut leaves all written or not at all (AWUPF); for whoever cuts power")
+      .describe(
+        "Bytes that a power cut leaves all written or not at all (AWUPF); reported, for whoever cuts power: the model itself does not",
+      )
       .default(4096),
     flush: duration.describe("Added to a FLUSH or FUA write that must drain the buffer").default(0),
   })

@@ -1,5 +1,6 @@
 /** Queues, mapping cache, wear, retry, heat, power: each by what it does to a drive as a whole. */
 import { describe, expect, it } from "vitest";
+import { formatModelReport } from "../../../src/model/report-text.js";
 import { drainAll, percentile, plainDrive, runLoads, TestDrive, uniform, unitBytes } from "./drive.js";
 
 const sizeBytes = 2 ** 28;
@@ -274,6 +275,17 @@ describe("collection that blocks", () => {
     const die = tail("die");
     expect(die).toBeGreaterThan(none);
     expect(tail("channel")).toBeGreaterThan(die);
+  });
+});
+
+describe("the atomic write unit", () => {
+  it("is reported, for whoever cuts power, and reads as the size it is", () => {
+    const parameters = plainDrive({
+      writeBuffer: { size: 2 ** 20, powerLossProtection: true, atomicUnit: "8K" },
+    });
+    const report = new TestDrive(parameters, sizeBytes).model.report();
+    expect(report).toMatchObject({ atomicWriteBytes: 8192 });
+    expect(formatModelReport(report)).toMatch(/^atomic write +8K$/m);
   });
 });
 
