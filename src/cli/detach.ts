@@ -4,9 +4,9 @@ import { BlkError } from "../base/errors.js";
 import { devicePath, readDeviceIndex } from "../nbd/kernel/block-device.js";
 import { detachDevice } from "../nbd/kernel/detach.js";
 import { NbdDriver } from "../nbd/kernel/nbd-driver.js";
-import { readDeviceId } from "../ublk/attachment.js";
 import { UblkControl } from "../ublk/control.js";
 import { detachDevice as detachUblkDevice } from "../ublk/devices.js";
+import { readDeviceId } from "../ublk/names.js";
 
 export const command = new Command("detach")
   .description(

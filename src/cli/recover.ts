@@ -2,9 +2,9 @@
 import { Command } from "commander";
 import { BlkError, ExitCode } from "../base/errors.js";
 import { waitFor } from "../linux/block-device.js";
-import { readDeviceId } from "../ublk/attachment.js";
 import { UblkControl } from "../ublk/control.js";
 import { listDevices } from "../ublk/devices.js";
+import { readDeviceId } from "../ublk/names.js";
 import { isAlive, loadState, type UblkState } from "../ublk/state.js";
 import { readUblkOptions, recoverUblk, requestCapacityFor, type UblkCommandOptions } from "./attach-ublk.js";
 import { type Attached, announce, Signals, serveUntilDetached } from "./attached.js";

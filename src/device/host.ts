@@ -11,7 +11,7 @@ import type { FaultReport, FaultSpec } from "../fault/set.js";
 import { ConnectionCount } from "../nbd/connection-count.js";
 import type { KernelLinkSource } from "../nbd/kernel/attachment.js";
 import { defaultLimits } from "../nbd/limits.js";
-import type { AttachedDevice } from "../ublk/attachment.js";
+import type { AttachedDevice } from "../ublk/threads.js";
 import { placeDevices } from "./placement.js";
 import type { DeviceDescription, DeviceReport, ServerSpec } from "./spec.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";

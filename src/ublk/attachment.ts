@@ -5,46 +5,24 @@
  * requests first, since the kernel waits for them; what is not answered in time then ends in EIO, so that the stop itself
  * cannot hang on this process.
  *
- * The main thread owns all of this. Queue threads are native, decisions are the device thread's; when either ends, this
- * one hears of it.
+ * The main thread owns all of this. Queue threads are native (threads.ts), decisions are the device thread's; when either ends,
+ * this one hears of it.
  */
-import { constants, openSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
-import { assert } from "../base/assert.js";
-import { BlkError, isSystemError } from "../base/errors.js";
-import { loadNative, type NativeUblkServer } from "../base/native.js";
+import { BlkError } from "../base/errors.js";
 import {
   applySettings,
   type QueueSettings,
   settleUdev,
-  waitFor,
   waitUntilUsable,
   writeAttribute,
 } from "../linux/block-device.js";
 import { findHolders } from "../linux/holders.js";
 import { type DeviceInfo, type DeviceParameters, Feature, type FeatureName } from "./abi.js";
 import { isRefusal, slowDeadlineMs, UblkControl } from "./control.js";
-import { layoutOf } from "./shared-memory.js";
-
-/** What the device thread has to know to meet its queues. */
-export interface ChannelSetup {
-  serverId: number;
-  shared: SharedArrayBuffer;
-  queues: number;
-  depth: number;
-  largestRequestBytes: number;
-}
-
-/** The device that is attached, on its own thread. */
-export interface AttachedDevice {
-  /** Joins it with its queues. */
-  openUblk(setup: ChannelSetup): Promise<void>;
-  closeUblk(): Promise<void>;
-  /** Lets go of every request a fault holds, for good. */
-  releaseAll(): Promise<void>;
-  /** Memory of the queues' counters, one part per queue. */
-  queueCounters(queues: number): { buffer: SharedArrayBuffer; offsetBytes: number; strideBytes: number };
-}
+import { requireFeatures } from "./features.js";
+import { deviceName, devicePath } from "./names.js";
+import { type AttachedDevice, endOfThreads, startThreads, type Threads } from "./threads.js";
 
 export interface UblkOptions extends QueueSettings {
   /** n of /dev/ublkbn; null lets the kernel take a free one. */
@@ -62,10 +40,6 @@ export interface UblkOptions extends QueueSettings {
   onAdded?: (id: number) => void;
 }
 
-/** The character device's node appears a moment after the command; udev may have to give it rights. */
-const nodeDeadlineMs = 10_000;
-/** Threads end as soon as the kernel has taken back their tags. */
-const threadsDeadlineMs = 10_000;
 /** What is in flight at a stop gets this long; a slow disk's longest queue drains in it. Then it is failed. */
 const drainDeadlineMs = 15_000;
 /** The old server's end is the kernel's work: it comes within the requests' timeout. */
@@ -75,20 +49,6 @@ const recoveryDeadlineMs = 60_000;
  * with all of a queue's requests in its hands, older kernels (before 6.16) notice at this timeout only.
  */
 const ioTimeoutMs = 3_000;
-
-export function deviceName(id: number): string {
-  return `ublkb${id}`;
-}
-
-export function devicePath(id: number): string {
-  return `/dev/${deviceName(id)}`;
-}
-
-/** The n of "/dev/ublkbn"; null when it is no such path. */
-export function readDeviceId(path: string): number | null {
-  const match = /^(?:\/dev\/)?ublk[bc]?(\d{1,6})$/.exec(path);
-  return match === null ? null : Number(match[1]);
-}
 
 export class UblkAttachment {
   readonly id: number;
@@ -240,48 +200,6 @@ export class UblkAttachment {
   }
 }
 
-/** The queue threads, and when the last of them ends. */
-class Threads {
-  readonly ended: Promise<void>;
-  private readonly server: NativeUblkServer;
-
-  constructor(settings: Float64Array, shared: SharedArrayBuffer, counters: SharedArrayBuffer) {
-    const { UblkServer } = loadNative();
-    assert(UblkServer !== undefined, "who has a control device has queues");
-    let onEnded = (): void => {};
-    this.ended = new Promise((resolve) => {
-      onEnded = () => {
-        if (this.server.hasEnded()) resolve();
-      };
-    });
-    this.server = new UblkServer(settings, new Uint8Array(shared), new Uint8Array(counters), () => onEnded());
-  }
-
-  get id(): number {
-    return this.server.id;
-  }
-
-  start(queue: number, cpus: Uint8Array): number {
-    return this.server.start(queue, cpus);
-  }
-
-  fail(): void {
-    this.server.fail();
-  }
-
-  leave(): void {
-    this.server.leave();
-  }
-
-  failure(): number {
-    return this.server.failure();
-  }
-
-  close(): void {
-    this.server.close();
-  }
-}
-
 async function addDevice(control: UblkControl, options: UblkOptions): Promise<DeviceInfo> {
   const wanted: FeatureName[] = [];
   refuseToUnprivileged(control, options);
@@ -338,94 +256,6 @@ function refuseToUnprivileged(
   );
 }
 
-const featureNames: Partial<Record<FeatureName, string>> = {
-  userCopy: "user copy (6.5)",
-  unprivileged: "unprivileged devices (6.3)",
-  zoned: "zones (6.6)",
-  userRecovery: "recovery (6.1)",
-  userRecoveryReissue: "recovery with requests sent again (6.1)",
-  userRecoveryFailIo: "recovery with I/O errors meanwhile (6.13)",
-  updateSize: "a change of size (6.16)",
-  quiesce: "quiescing (6.16)",
-  noAutoPartitionScan: "leaving out the partition scan (7.0)",
-};
-
-function requireFeatures(control: UblkControl, wanted: readonly FeatureName[], what: string): void {
-  const missing = wanted.filter((name) => !control.has(name)).map((name) => featureNames[name] ?? name);
-  if (missing.length === 0) return;
-  throw new BlkError(
-    "BLK_E_UBLK_FEATURE",
-    `this kernel's ublk driver lacks ${missing.join(" and ")}, needed for ${what}`,
-    "blkforge doctor shows what it has; a newer kernel has more",
-  );
-}
-
-/** Opens the character device, joins it with the device thread, and has every queue fetch its requests. */
-async function startThreads(
-  control: UblkControl,
-  device: AttachedDevice,
-  info: DeviceInfo,
-): Promise<Threads> {
-  const { queues, depth, largestRequestBytes } = info;
-  const charFd = await openNode(info.id);
-  const layout = layoutOf({ queues, depth });
-  const shared = new SharedArrayBuffer(layout.byteLength);
-  const counters = device.queueCounters(queues);
-  const hasUserCopy = (info.flags & Feature.userCopy) !== 0;
-  const settings = Float64Array.of(
-    charFd,
-    queues,
-    depth,
-    largestRequestBytes,
-    hasUserCopy ? 1 : 0,
-    layout.queueOffsetBytes,
-    layout.queueStrideBytes,
-    counters.offsetBytes,
-    counters.strideBytes,
-  );
-  const threads = new Threads(settings, shared, counters.buffer);
-  try {
-    await device.openUblk({ serverId: threads.id, shared, queues, depth, largestRequestBytes });
-    for (let queue = 0; queue < queues; queue++) {
-      const cpus = await control.queueAffinity(info.id, queue);
-      const error = threads.start(queue, cpus);
-      if (error === 0) continue;
-      throw new BlkError(
-        "BLK_E_UBLK",
-        `queue ${queue} of ${devicePath(info.id)} cannot be set up: ${getSystemErrorName(-error)}`,
-        "It needs memory and descriptors: ulimit -l unlimited; ulimit -n 4096",
-      );
-    }
-    return threads;
-  } catch (error) {
-    threads.close();
-    await device.closeUblk().catch(() => {});
-    throw error;
-  }
-}
-
-async function openNode(id: number): Promise<number> {
-  const path = `/dev/ublkc${id}`;
-  let fd = -1;
-  let reason: unknown = null;
-  const isOpen = (): boolean => {
-    try {
-      fd = openSync(path, constants.O_RDWR);
-      return true;
-    } catch (error) {
-      reason = error;
-      return false;
-    }
-  };
-  if (await waitFor(isOpen, nodeDeadlineMs)) return fd;
-  const isMissing = isSystemError(reason, "ENOENT");
-  throw new BlkError(
-    "BLK_E_UBLK",
-    `${path} could not be opened within ${nodeDeadlineMs / 1000} s: ${(reason as Error).message}`,
-    isMissing ? "A container needs the host's /dev: docker run -v /dev:/dev --privileged ..." : "",
-  );
-}
-
 async function stop(control: UblkControl, id: number, threads: Threads): Promise<void> {
   const failLater = setTimeout(() => threads.fail(), drainDeadlineMs);
   try {
@@ -436,18 +266,6 @@ async function stop(control: UblkControl, id: number, threads: Threads): Promise
     clearTimeout(failLater);
   }
   await endOfThreads(threads);
-}
-
-async function endOfThreads(threads: Threads): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(() => {
-      threads.leave();
-      resolve();
-    }, threadsDeadlineMs);
-  });
-  await Promise.race([threads.ended, late]);
-  clearTimeout(timer);
 }
 
 /** Who still has the device open keeps its number from being free: then the kernel deletes it when they are gone. */

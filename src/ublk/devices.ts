@@ -4,8 +4,9 @@ import { BlkError } from "../base/errors.js";
 import { readAttribute, settleUdev, waitFor } from "../linux/block-device.js";
 import { findHolders } from "../linux/holders.js";
 import type { DeviceState } from "./abi.js";
-import { busy, deviceName, devicePath, noDevice } from "./attachment.js";
+import { busy, noDevice } from "./attachment.js";
 import { isRefusal, slowDeadlineMs, type UblkControl } from "./control.js";
+import { deviceName, devicePath } from "./names.js";
 import { isAlive, loadState, rememberedIds, removeState, type UblkState } from "./state.js";
 
 export interface ListedDevice {

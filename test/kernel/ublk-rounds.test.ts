@@ -32,6 +32,7 @@ describeWith(["qemu-system-x86_64"], "ublk, round after round", () => {
       .filter((line) => line.startsWith("{"))
       .map((line) => JSON.parse(line) as { before: Snapshot; after: Snapshot });
     expect(reports).toHaveLength(2);
+    if (isFull) console.log(JSON.stringify(reports));
     for (const { before, after } of reports) {
       expect(after.devices).toBe(0);
       expect(after.descriptors).toBe(before.descriptors);

@@ -28,7 +28,11 @@ recover() {
 # stop: Ctrl-C, and the exit status.
 stop() { kill -INT $server; wait $server; }
 until_line() { until grep -qs "$1" "$2"; do usleep 20000; done; }
-no_process_is_stuck() { ! grep -l "^State:.*D (disk" /proc/[0-9]*/status 2>/dev/null; }
+# A kernel's worker may just be beginning: whoever is stuck is so at every look.
+no_process_is_stuck() {
+  for look in 1 2 3 4 5; do grep -l "^State:.*D (disk" /proc/[0-9]*/status >/tmp/stuck 2>/dev/null || return 0; usleep 100000; done
+  cat /tmp/stuck; return 1
+}
 fails() { if "$@" 2>/tmp/said; then echo passed; else cat /tmp/said; fi; }
 # verify NAME ENGINE OPTION...: writes, reads back and compares.
 verify() {

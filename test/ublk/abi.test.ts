@@ -1,7 +1,7 @@
 /** Bytes the kernel reads, against the layout of include/uapi/linux/ublk_cmd.h. */
 import { expect, test } from "vitest";
 import { decodeDeviceInfo, encodeDeviceInfo, encodeParameters, Feature } from "../../src/ublk/abi.js";
-import { readDeviceId } from "../../src/ublk/attachment.js";
+import { readDeviceId } from "../../src/ublk/names.js";
 
 test("a device's info is 64 bytes, with every field where the kernel has it", () => {
   const bytes = encodeDeviceInfo({
