@@ -32,6 +32,9 @@ class SparseMemory {
    */
   int Grow(uint64_t size);
 
+  /** Has memory found for all of it; before anything was written. Returns 0 or an errno. */
+  int Populate();
+
   /** Pages that are touched, from now on, are never swapped out. Returns 0 or an errno. */
   int Lock();
 

@@ -25,6 +25,8 @@ export interface NativeSparseMemory {
   discard(offsetBytes: number, lengthBytes: number): void;
   /** Makes it larger; what is new is a hole. Errno. Not while another thread is in it: the bytes may move. */
   grow(sizeBytes: number): number;
+  /** Has the system find memory for all of it now. Before anything was written; errno. */
+  populate(): number;
   /** What is touched from now on stays in memory, whatever the system swaps out. Errno. */
   lock(): number;
   /** Makes the range zero and counts all its pages as held. */

@@ -104,6 +104,13 @@ export function requestCapacityFor({ queues, depth }: UblkPlan): number {
  */
 export function ownImageFor({ recovery }: UblkPlan, spec: DeviceSpec): string | null {
   if (recovery === "none" || spec.file !== null) return null;
+  if (spec.isPreallocated === true) {
+    throw new BlkError(
+      "BLK_E_USAGE",
+      "memory of a device that outlives its server cannot be preallocated: it is a file in /dev/shm",
+      "Leave out --preallocate or --recovery",
+    );
+  }
   return `/dev/shm/blkforge-${spec.name}-${randomBytes(4).toString("hex")}.img`;
 }
 

@@ -46,6 +46,7 @@ const deviceSchema = z.strictObject({
   size: size.transform(String).optional(),
   file: text.optional(),
   memoryLimit: size.transform(String).optional(),
+  preallocate: flag.optional(),
   readOnly: flag.optional(),
   strictBlocks: flag.optional(),
   seed: seed.optional(),

@@ -185,6 +185,7 @@ function overridden(choice: DeviceChoice, options: ServeOptions): DeviceChoice {
     "size",
     "file",
     "memoryLimit",
+    "preallocate",
     "readOnly",
     "strictBlocks",
     "record",

@@ -1,6 +1,7 @@
 /**
  * What `serve`, `run` and `attach` do alike around a server: the control API beside it, signals.
  */
+import { formatSize } from "../base/units.js";
 import type { ResizeListener } from "../control/device-control.js";
 import { type DeviceHandle, startServer } from "../device/host.js";
 import type { ServerSpec } from "../device/spec.js";
@@ -26,6 +27,7 @@ export async function startServing(
   spec: ServerSpec,
   { api: address, resizeListener }: ServingOptions,
 ): Promise<Serving> {
+  tellOfPreallocation(spec);
   const server = await startServer(spec);
   const { devices, ended } = server;
   if (address === undefined) return { devices, ended, close: () => server.close() };
@@ -47,6 +49,14 @@ export async function startServing(
   } catch (error) {
     await server.undo();
     throw error;
+  }
+}
+
+/** It may take seconds for each GiB. */
+function tellOfPreallocation({ devices }: ServerSpec): void {
+  for (const { name, isPreallocated, profile } of devices) {
+    if (isPreallocated !== true) continue;
+    process.stderr.write(`blkforge: taking ${formatSize(profile.sizeBytes)} of memory for ${name} ...\n`);
   }
 }
 

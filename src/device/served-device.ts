@@ -234,7 +234,10 @@ export class ServedDevice {
 
 function openStore(spec: DeviceSpec): Store {
   const { sizeBytes, logicalBlockBytes } = spec.profile;
-  if (spec.file === null) return new MemoryStore({ sizeBytes, limitBytes: spec.memoryLimitBytes });
+  if (spec.file === null) {
+    const { memoryLimitBytes: limitBytes, isPreallocated = false } = spec;
+    return new MemoryStore({ sizeBytes, limitBytes, isPreallocated });
+  }
   return openFileStore({
     path: spec.file,
     sizeBytes,

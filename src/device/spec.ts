@@ -22,6 +22,8 @@ export interface DeviceSpec {
   file: string | null;
   /** Memory the bytes may take when there is no file; a write beyond it ends in `nospc`. */
   memoryLimitBytes: number;
+  /** Whether all of that memory is had from the start. */
+  isPreallocated?: boolean;
   isReadOnly: boolean;
   /** Whether NBD clients must keep to the profile's logical block. */
   isBlockSizeEnforced: boolean;

@@ -13,6 +13,8 @@ import type { ThreadMethods } from "./worker.js";
 
 /** A start that takes longer has failed: nothing in it waits for anything but this machine. */
 const startDeadlineMs = 30_000;
+/** And this much longer for memory that is to be had at start: a system without huge pages finds some hundred MiB a second. */
+const startMsPerPreallocatedByte = 10_000 / 2 ** 30;
 /** Requests in flight get `drainDeadlineMs` in the worker; then the thread is ended. */
 const closeDeadlineMs = 15_000;
 
@@ -74,10 +76,15 @@ export class DeviceThreadHandle {
     this.worker.ref();
     const names = spec.devices.map((device) => `"${device.spec.name}"`);
     this.devices = `${names.length === 1 ? "device" : "devices"} ${names.join(", ")}`;
+    const preallocatedBytes = spec.devices.reduce(
+      (sum, { spec: { isPreallocated, profile } }) => sum + (isPreallocated === true ? profile.sizeBytes : 0),
+      0,
+    );
+    const deadlineMs = startDeadlineMs + Math.ceil(preallocatedBytes * startMsPerPreallocatedByte);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      const what = `waited ${startDeadlineMs / 1000} s for ${this.devices} to start, in vain`;
-      timer = setTimeout(() => reject(new BlkError("BLK_E_INTERNAL", what)), startDeadlineMs);
+      const what = `waited ${deadlineMs / 1000} s for ${this.devices} to start, in vain`;
+      timer = setTimeout(() => reject(new BlkError("BLK_E_INTERNAL", what)), deadlineMs);
     });
     try {
       return await Promise.race([this.call("start", spec), late]);

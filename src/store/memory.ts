@@ -16,6 +16,8 @@ export interface MemoryStoreOptions {
   sizeBytes: number;
   /** Writes that would take more memory than this end in `nospc`. Without it the system's memory is the limit. */
   limitBytes?: number;
+  /** All of its memory is had from the start: no write waits for the system to find a page, until space is trimmed. */
+  isPreallocated?: boolean;
 }
 
 export class MemoryStore implements Store {
@@ -25,11 +27,29 @@ export class MemoryStore implements Store {
   private readonly memory: NativeSparseMemory;
   private readonly limitBytes: number;
 
-  /** @throws BlkError BLK_E_MEMORY when the system refuses the address space. */
-  constructor({ sizeBytes, limitBytes = Number.POSITIVE_INFINITY }: MemoryStoreOptions) {
+  /** @throws BlkError BLK_E_MEMORY when the system refuses the address space, or there is no memory for all that is wanted now. */
+  constructor({
+    sizeBytes,
+    limitBytes = Number.POSITIVE_INFINITY,
+    isPreallocated = false,
+  }: MemoryStoreOptions) {
     this.sizeBytes = sizeBytes;
     this.limitBytes = limitBytes;
     this.memory = mapMemory(sizeBytes);
+    if (isPreallocated) this.preallocate();
+  }
+
+  private preallocate(): void {
+    const { sizeBytes, limitBytes } = this;
+    const errno = sizeBytes > limitBytes ? 0 : this.memory.populate();
+    if (sizeBytes <= limitBytes && errno === 0) return;
+    this.memory.close();
+    const why = errno === 0 ? `may take ${formatSize(limitBytes)}` : getSystemErrorName(-errno);
+    throw new BlkError(
+      "BLK_E_MEMORY",
+      `a device of ${formatSize(sizeBytes)} cannot be preallocated: ${why}`,
+      "Choose a smaller --size, a larger --memory-limit, or leave out --preallocate: memory is then taken as it is written",
+    );
   }
 
   /** What lands is promised its room from the first byte on, so writes that land at the same time keep to the limit together. */

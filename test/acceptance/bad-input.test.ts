@@ -34,6 +34,12 @@ describe("blkforge serve refuses", () => {
     expect(await refusal(["serve", "instant", "--size", size])).toContain("BLK_E_SIZE");
   });
 
+  test("memory at start for bytes that lie in a file", async () => {
+    const sentence = await refusal(["serve", "instant", "--preallocate", "--file", "/nonexistent/a.img"]);
+    expect(sentence).toContain("BLK_E_USAGE");
+    expect(sentence).toContain("fallocate");
+  });
+
   test("malformed YAML, with line and column", async () => {
     const file = join(scratchDirectory(), "bad.yaml");
     writeFileSync(file, "name: bad\nmodel: fixed\nlatency: [1ms\n");

@@ -189,6 +189,25 @@ describe("a store in memory", () => {
     expect(order).toEqual(["returned", `flushed: ${Status.ok}`]);
   });
 
+  test.runIf(process.platform === "linux")(
+    "takes all of its memory at start when asked to, and still tells holes from data",
+    () => {
+      const before = processBytes();
+      const store = newStore({ sizeBytes: 64 * mib, isPreallocated: true });
+      expect(processBytes() - before).toBeGreaterThan(60 * mib);
+      expect(store.allocatedBytes()).toBe(0);
+      const read = new Uint8Array(mib).fill(1);
+      store.read(5 * mib, read);
+      expect(read.every((byte) => byte === 0)).toBe(true);
+    },
+  );
+
+  test("refuses to preallocate more than it may take", () => {
+    expect(() => newStore({ sizeBytes: 2 * mib, limitBytes: mib, isPreallocated: true })).toThrow(
+      expect.objectContaining({ code: "BLK_E_MEMORY", message: expect.stringContaining("may take 1M") }),
+    );
+  });
+
   test("refuses a size the address space cannot hold, and says so", () => {
     const sizeBytes = 2 ** 52;
     const refusal = expect.objectContaining({
