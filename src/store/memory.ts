@@ -44,7 +44,8 @@ export class MemoryStore implements Store {
     const errno = sizeBytes > limitBytes ? 0 : this.memory.populate();
     if (sizeBytes <= limitBytes && errno === 0) return;
     this.memory.close();
-    const why = errno === 0 ? `may take ${formatSize(limitBytes)}` : getSystemErrorName(-errno);
+    const limitMiB = Math.floor(limitBytes / 2 ** 20);
+    const why = errno === 0 ? `its limit is ${limitMiB} MiB` : getSystemErrorName(-errno);
     throw new BlkError(
       "BLK_E_MEMORY",
       `a device of ${formatSize(sizeBytes)} cannot be preallocated: ${why}`,
