@@ -204,7 +204,10 @@ describe("a store in memory", () => {
 
   test("refuses to preallocate more than it may take", () => {
     expect(() => newStore({ sizeBytes: 2 * mib, limitBytes: mib, isPreallocated: true })).toThrow(
-      expect.objectContaining({ code: "BLK_E_MEMORY", message: expect.stringContaining("its limit is 1 MiB") }),
+      expect.objectContaining({
+        code: "BLK_E_MEMORY",
+        message: expect.stringContaining("its limit is 1 MiB"),
+      }),
     );
   });
 
