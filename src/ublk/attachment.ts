@@ -22,7 +22,7 @@ import { type DeviceInfo, type DeviceParameters, Feature, type FeatureName } fro
 import { isRefusal, slowDeadlineMs, UblkControl } from "./control.js";
 import { requireFeatures } from "./features.js";
 import { deviceName, devicePath } from "./names.js";
-import { type AttachedDevice, endOfThreads, startThreads, type Threads } from "./threads.js";
+import { type AttachedDevice, endOfThreads, startThreads, type Threads, waitUntilOwned } from "./threads.js";
 
 export interface UblkOptions extends QueueSettings {
   /** n of /dev/ublkbn; null lets the kernel take a free one. */
@@ -96,6 +96,7 @@ export class UblkAttachment {
       let threads: Threads | null = null;
       try {
         options.onAdded?.(info.id);
+        if (!control.isPrivileged) await waitUntilOwned(info.id);
         await control.setParameters(info.id, {
           ...options.parameters,
           largestRequestBytes: info.largestRequestBytes,

@@ -2,7 +2,7 @@
  * The queue threads of a device, as the main thread has them: started on the processors the kernel serves them from, joined with
  * the device thread that decides, and ended within a deadline. The threads themselves are native/ublk/queue.cc.
  */
-import { constants, openSync } from "node:fs";
+import { accessSync, constants, openSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import { assert } from "../base/assert.js";
 import { BlkError, isSystemError } from "../base/errors.js";
@@ -123,25 +123,41 @@ export async function startThreads(
   }
 }
 
-async function openNode(id: number): Promise<number> {
+function openNode(id: number): Promise<number> {
+  return untilPossible(id, "opened", (path) => openSync(path, constants.O_RDWR));
+}
+
+/** The driver lets users who are not root do with a device what they may do with its node, which udev gives to them. */
+export function waitUntilOwned(id: number): Promise<void> {
+  return untilPossible(id, "used by this user", (path) => accessSync(path, constants.R_OK | constants.W_OK));
+}
+
+/** Tries with the device's character node until it succeeds. */
+async function untilPossible<Result>(
+  id: number,
+  what: string,
+  attempt: (path: string) => Result,
+): Promise<Result> {
   const path = `/dev/ublkc${id}`;
-  let fd = -1;
+  const results: Result[] = [];
   let reason: unknown = null;
-  const isOpen = (): boolean => {
+  const isDone = (): boolean => {
     try {
-      fd = openSync(path, constants.O_RDWR);
+      results.push(attempt(path));
       return true;
     } catch (error) {
       reason = error;
       return false;
     }
   };
-  if (await waitFor(isOpen, nodeDeadlineMs)) return fd;
-  const isMissing = isSystemError(reason, "ENOENT");
+  if (await waitFor(isDone, nodeDeadlineMs)) return results[0];
+  const hint = isSystemError(reason, "ENOENT")
+    ? "A container needs the host's /dev: docker run -v /dev:/dev --privileged ..."
+    : 'Without root, rules of udev have to give it to its user: docs/ublk.md, "Without root"';
   throw new BlkError(
     "BLK_E_UBLK",
-    `${path} could not be opened within ${nodeDeadlineMs / 1000} s: ${(reason as Error).message}`,
-    isMissing ? "A container needs the host's /dev: docker run -v /dev:/dev --privileged ..." : "",
+    `${path} could not be ${what} within ${nodeDeadlineMs / 1000} s: ${(reason as Error).message}`,
+    hint,
   );
 }
 

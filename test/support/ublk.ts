@@ -57,6 +57,7 @@ export function ublkGuest(
     cpus,
     deadlinesMs: { command: commandMs },
     files: {
+      "/tmp-files/as-user.cjs": guestFile("as-user.cjs"),
       "/tmp-files/hook.cjs": guestFile("hook.cjs"),
       "/tmp-files/ublk-rounds.mjs": guestFile("ublk-rounds.mjs"),
     },
