@@ -1,5 +1,5 @@
 /**
- * `blkforge calibrate-floor`: measures what a transport itself takes on this machine, with the device `instant` behind it.
+ * `blkforge calibrate-floor`: measures what a transport itself takes on this machine, with a device of known latency behind it.
  *
  * The device is served by a process of its own, as it will be later, and fio is the client, as it will be later too: one
  * request at a time, psync with O_DIRECT on kernel devices, its nbd engine in user space.
@@ -31,7 +31,7 @@ interface CalibrateOptions {
 
 export const command = new Command("calibrate-floor")
   .description(
-    "Measure the time the transport itself takes on this machine: the median of single requests to the device instant.\n\n" +
+    "Measure the time the transport itself takes on this machine: the median of single requests to the device fixed, less its latency.\n\n" +
       "Prints a file for --subtract-floor. Kernel devices need root; fio is the client.",
   )
   .addOption(
@@ -95,8 +95,14 @@ async function ensureFio(): Promise<void> {
   }
 }
 
+/**
+ * The latency of the device that is measured, to be taken off again: what waits for nothing goes other ways (it is answered by native
+ * code, without a timer) than what a model has decided.
+ */
+const modelNs = 100_000;
+
 /** V8 runs what is new many times slower; after this it has compiled the path. */
-const warmUpRequests = "5000";
+const warmUpRequests = "15000";
 
 async function measure(transport: FloorTransport, requests: string, timing: string): Promise<Floor> {
   const folder = mkdtempSync(join(tmpdir(), "blkforge-floor-"));
@@ -122,13 +128,14 @@ function serve(
   timing: string,
 ): { ready: Promise<string>; stop(): Promise<void> } {
   const how: Record<FloorTransport, string[]> = {
-    "nbd-user": ["serve", "instant", "--listen", `nbd+unix:///?socket=${socket}`],
-    "nbd-kernel": ["attach", "instant", "--scheduler", "none"],
+    "nbd-user": ["serve", "fixed", "--listen", `nbd+unix:///?socket=${socket}`],
+    "nbd-kernel": ["attach", "fixed", "--scheduler", "none"],
     // With a cache that is said to be volatile, or the kernel would send no flush.
-    ublk: ["attach", "instant", "--ublk", "--scheduler", "none"],
+    ublk: ["attach", "fixed", "--ublk", "--scheduler", "none"],
   };
   const [entry] = process.argv.slice(1);
-  const args = [entry, ...how[transport], "--size", "64M", "--set", "writeCache=true", "--timing", timing];
+  const device = ["--size", "64M", "--set", "writeCache=true", "--set", `latency=${modelNs}ns`];
+  const args = [entry, ...how[transport], ...device, "--timing", timing];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
   let complaint = "";
   child.stderr.on("data", (text: Buffer) => {
@@ -178,7 +185,7 @@ async function measureOperation(
   const output = ["--output-format=json", "--lat_percentiles=1"];
   const args = [...common, ...jobs[operation], `--number_ios=${requests}`, ...engine, ...output];
   const { stdout } = await promisify(execFile)("fio", args, { maxBuffer: 16 << 20 });
-  return readMedian(stdout, operation);
+  return Math.max(0, readMedian(stdout, operation) - modelNs);
 }
 
 /** The median of fio's total latency, of its first job. */
