@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 namespace {
 
@@ -40,7 +41,7 @@ int64_t MonotonicNs() {
 /** Marks objects of this class, so that no other is taken for one. */
 constexpr napi_type_tag kTypeTag{0x83a1c5d07be24f96, 0x2e6f90b41d7c58aa};
 
-class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
+class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
  public:
   static Napi::Function Define(Napi::Env env) {
     return DefineClass(env, "Clock",
@@ -51,7 +52,10 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
                        });
   }
 
-  /** new Clock(onDeadline, spinNs, onRehearsal?): power-on is now. */
+  /**
+   * new Clock(onDeadline, spinNs, onRehearsal?, onTimedWork?): power-on is now. `onTimedWork` is told, every now and then, that native
+   * code waits for something.
+   */
   explicit Clock(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<Clock>(info), origin_ns_(MonotonicNs()), context_(info.Env(), "blkforge:Clock") {
     Napi::Env env = info.Env();
@@ -82,13 +86,42 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
     uv_unref(reinterpret_cast<uv_handle_t*>(&watch_->poll));
     on_deadline_ = Napi::Persistent(info[0].As<Napi::Function>());
     if (info.Length() > 2 && info[2].IsFunction()) on_rehearsal_ = Napi::Persistent(info[2].As<Napi::Function>());
+    if (info.Length() > 3 && info[3].IsFunction()) on_timed_work_ = Napi::Persistent(info[3].As<Napi::Function>());
     napi_add_async_cleanup_hook(env, OnEnvironmentEnd, this, &cleanup_hook_);
     // Alive until closed, whoever holds it: the event loop calls into it.
     Ref();
   }
 
   void StayAwake() override {
-    if (watch_ != nullptr && spin_ns_ > 0) KeepTurning();
+    if (watch_ != nullptr && spin_ns_ > 0) KeepTurning(MonotonicNs());
+  }
+
+  void Join(TimedTask* task) override { tasks_.push_back(task); }
+
+  void Leave(TimedTask* task) override {
+    auto place = std::find(tasks_.begin(), tasks_.end(), task);
+    if (place == tasks_.end()) return;
+    // A round over the tasks goes on where it was.
+    if (is_running_tasks_) {
+      *place = nullptr;
+    } else {
+      tasks_.erase(place);
+    }
+  }
+
+  void Expect(int64_t due_ns) override {
+    if (watch_ == nullptr || due_ns == kNever) return;
+    int64_t now_ns = MonotonicNs();
+    bool is_earlier = due_ns < NextNs();
+    tasks_due_ns_ = std::min(tasks_due_ns_, due_ns);
+    if (spin_ns_ > 0) {
+      KeepTurning(now_ns);
+    } else if (is_earlier) {
+      SetTimer(due_ns);
+    }
+    if (now_ns < tell_from_ns_ || on_timed_work_.IsEmpty()) return;
+    tell_from_ns_ = now_ns + kTellNs;
+    Call(on_timed_work_);
   }
 
  private:
@@ -123,18 +156,21 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
       uv_unref(handle);
     }
     if (spin_ns_ > 0) {
-      KeepTurning();
+      KeepTurning(MonotonicNs());
     } else {
-      SetTimer(expiry_ns_ == kNever ? 0 : expiry_ns_);
+      SetTimer(NextNs());
     }
   }
+
+  /** JavaScript's deadline, or the first of the tasks'. */
+  int64_t NextNs() const { return std::min(expiry_ns_, tasks_due_ns_); }
 
   /**
    * Learns how late wake-ups are: a step up for each beyond what is reckoned with, a twentieth of it down for each within, which
    * settles where one in twenty is beyond (stochastic approximation of the 95th percentile; Robbins and Monro, 1951).
    */
-  void LearnWakeUp() {
-    int64_t late_ns = MonotonicNs() - wake_ns_;
+  void LearnWakeUp(int64_t now_ns) {
+    int64_t late_ns = now_ns - wake_ns_;
     wake_late_ns_ += late_ns > wake_late_ns_ ? kLearnNs : -kLearnNs / 20;
     wake_late_ns_ = std::clamp<int64_t>(wake_late_ns_, 0, kLongestLeadNs);
   }
@@ -142,20 +178,22 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
   /** How long before a deadline to stop sleeping. */
   int64_t LeadNs() const { return std::max(spin_ns_, wake_late_ns_ + kMarginNs); }
 
-  /** Zero disarms; the past fires at once. Saves the system call where nothing was armed and nothing shall be. */
+  /** `kNever` disarms; the past fires at once. Saves the system call where nothing was armed and nothing shall be. */
   void SetTimer(int64_t wake_ns) {
-    if (wake_ns == 0 && !is_timer_set_) return;
-    is_timer_set_ = wake_ns != 0;
+    if (wake_ns == kNever && !is_timer_set_) return;
+    is_timer_set_ = wake_ns != kNever;
     wake_ns_ = wake_ns;
     itimerspec setting{};
-    setting.it_value.tv_sec = wake_ns / kNsPerSecond;
-    setting.it_value.tv_nsec = wake_ns % kNsPerSecond;
+    if (is_timer_set_) {
+      setting.it_value.tv_sec = wake_ns / kNsPerSecond;
+      setting.it_value.tv_nsec = wake_ns % kNsPerSecond;
+    }
     timerfd_settime(watch_->fd, TFD_TIMER_ABSTIME, &setting, nullptr);
   }
 
   /** Keeps the loop turning; the timer is set when it goes to sleep. */
-  void KeepTurning() {
-    awake_until_ns_ = MonotonicNs() + kLingerNs;
+  void KeepTurning(int64_t now_ns) {
+    awake_until_ns_ = now_ns + kLingerNs;
     if (uv_is_active(reinterpret_cast<uv_handle_t*>(&watch_->check))) return;
     uv_idle_start(&watch_->idle, [](uv_idle_t*) {});
     uv_check_start(&watch_->check, [](uv_check_t* check) { static_cast<Watch*>(check->data)->clock->Look(); });
@@ -164,12 +202,14 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
   /** Once per turn of the loop while awake: is the deadline there, or nothing near that is worth staying awake for? */
   void Look() {
     int64_t now_ns = MonotonicNs();
-    bool is_near = expiry_ns_ != kNever && now_ns >= expiry_ns_ - LeadNs();
-    if (now_ns >= expiry_ns_) {
-      Fire();
+    int64_t next_ns = NextNs();
+    int64_t rise_ns = next_ns == kNever ? kNever : next_ns - LeadNs();
+    bool is_near = now_ns >= rise_ns;
+    if (now_ns >= next_ns) {
+      Fire(now_ns);
     } else if (!is_near && now_ns >= awake_until_ns_) {
       Sleep();
-      SetTimer(expiry_ns_ == kNever ? 0 : expiry_ns_ - LeadNs());
+      SetTimer(rise_ns);
     } else if (!is_near) {
       // The kernel likes to wake a client on the processor of who wakes it, expecting him to sleep soon. On a busy machine we
       // would keep the very client we wait for from running.
@@ -191,22 +231,41 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
     if (read(watch->fd, &expirations, sizeof expirations) != sizeof expirations) return;
     Clock* clock = watch->clock;
     clock->is_timer_set_ = false;
+    int64_t now_ns = MonotonicNs();
     if (clock->spin_ns_ == 0) {
-      clock->Fire();
+      clock->Fire(now_ns);
+      // For what was not due yet. Who armed the timer meanwhile may not have known of all there is.
+      bool is_set = clock->is_timer_set_ && clock->wake_ns_ == clock->NextNs();
+      if (clock->watch_ != nullptr && !is_set) clock->SetTimer(clock->NextNs());
     } else {
-      clock->LearnWakeUp();
-      clock->KeepTurning();
+      clock->LearnWakeUp(now_ns);
+      clock->KeepTurning(now_ns);
       // A long sleep leaves the caches cold: what will decide and reply is run once before it matters.
-      if (!clock->on_rehearsal_.IsEmpty() && MonotonicNs() < clock->expiry_ns_) clock->Call(clock->on_rehearsal_);
+      bool is_ahead = clock->expiry_ns_ != kNever && now_ns < clock->expiry_ns_;
+      if (is_ahead && !clock->on_rehearsal_.IsEmpty()) clock->Call(clock->on_rehearsal_);
       if (clock->watch_ != nullptr) clock->Look();
     }
   }
 
-  void Fire() {
+  void Fire(int64_t now_ns) {
+    if (spin_ns_ > 0) KeepTurning(now_ns);
+    if (tasks_due_ns_ <= now_ns) RunTasks(now_ns);
+    // A task may have brought JavaScript to close this clock.
+    if (watch_ == nullptr || expiry_ns_ > now_ns) return;
     expiry_ns_ = kNever;
     uv_unref(reinterpret_cast<uv_handle_t*>(&watch_->poll));
-    if (spin_ns_ > 0) KeepTurning();
     Call(on_deadline_);
+  }
+
+  void RunTasks(int64_t now_ns) {
+    tasks_due_ns_ = kNever;
+    is_running_tasks_ = true;
+    for (size_t i = 0; i < tasks_.size(); i++) {
+      if (tasks_[i] != nullptr && tasks_[i]->NextNs() <= now_ns) tasks_[i]->OnDue(now_ns);
+    }
+    is_running_tasks_ = false;
+    tasks_.erase(std::remove(tasks_.begin(), tasks_.end(), nullptr), tasks_.end());
+    for (const TimedTask* task : tasks_) tasks_due_ns_ = std::min(tasks_due_ns_, task->NextNs());
   }
 
   /** By Node-API itself: napi.h would end the process when the callback fails because its worker is being terminated. */
@@ -232,6 +291,7 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
     watch->cleanup_hook = cleanup_hook_;
     on_deadline_.Reset();
     on_rehearsal_.Reset();
+    on_timed_work_.Reset();
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll), OnClosed);
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->idle), OnClosed);
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->check), OnClosed);
@@ -247,7 +307,8 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
     delete closed;
   }
 
-  static constexpr int64_t kNever = INT64_MAX;
+  /** How often it is told that native code waits. */
+  static constexpr int64_t kTellNs = 100'000'000;
 
   /** A client on the same machine has its next requests out within this: a wake-up and some work. Measured: 100 us is too short. */
   static constexpr int64_t kLingerNs = 300'000;
@@ -265,6 +326,11 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
   int64_t spin_ns_ = 0;
   /** The armed deadline on CLOCK_MONOTONIC, or kNever. */
   int64_t expiry_ns_ = kNever;
+  /** Not later than anything a task waits for. */
+  int64_t tasks_due_ns_ = kNever;
+  std::vector<TimedTask*> tasks_;
+  bool is_running_tasks_ = false;
+  int64_t tell_from_ns_ = 0;
   /** When the timer shall ring, and how late the thread usually is then. */
   int64_t wake_ns_ = 0;
   int64_t wake_late_ns_ = 0;
@@ -273,13 +339,14 @@ class Clock : public Napi::ObjectWrap<Clock>, public Wakefulness {
   Napi::AsyncContext context_;
   Napi::FunctionReference on_deadline_;
   Napi::FunctionReference on_rehearsal_;
+  Napi::FunctionReference on_timed_work_;
   napi_async_cleanup_hook_handle cleanup_hook_ = nullptr;
   Watch* watch_ = nullptr;
 };
 
 }  // namespace
 
-Wakefulness* WakefulnessOf(Napi::Value object) {
+EventLoop* EventLoopOf(Napi::Value object) {
   bool is_one = false;
   if (!object.IsObject() || napi_check_object_type_tag(object.Env(), object, &kTypeTag, &is_one) != napi_ok || !is_one) {
     return nullptr;

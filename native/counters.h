@@ -14,6 +14,7 @@ class Counters {
   /** Requests that succeeded and took the same time, all of it lateness: they were due when they arrived. */
   void RecordLate(unsigned op, uint64_t count, double length_bytes, double latency_ns);
   void SetInFlight(uint32_t requests) { cells_[kInFlightCell] = requests; }
+  void AddInFlight(int32_t requests) { cells_[kInFlightCell] += requests; }
 
   /** Adds a value to the histogram that begins at `cells`, so many times. */
   static void RecordValue(double* cells, double value_ns, double count = 1);

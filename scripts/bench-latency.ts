@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { formatTable } from "../src/base/table.js";
 import { formatDuration, parseDuration } from "../src/base/units.js";
 import { ensurePackages } from "../src/lab/packages.js";
-import { type FioResult, runFio } from "./support/fio.js";
+import { type FioResult, runFioExactly } from "./support/fio.js";
 import { Progress } from "./support/progress.js";
 import { blkforge, nbdkit, type ServerCommand, withServer } from "./support/servers.js";
 import { median } from "./support/statistics.js";
@@ -50,7 +50,7 @@ const results = new Map<string, FioResult[]>();
 
 async function measure(key: string, uri: string, iodepth: number, pauseUs?: number): Promise<void> {
   const job = { rw: "randread", bs: "4k", iodepth, size: "256m", runtimeSeconds: Number(values.seconds) };
-  const result = await runFio(uri, pauseUs === undefined ? job : { ...job, pauseUs });
+  const result = await runFioExactly(uri, pauseUs === undefined ? job : { ...job, pauseUs });
   results.set(`${key}/${iodepth}`, [...(results.get(`${key}/${iodepth}`) ?? []), result]);
 }
 try {

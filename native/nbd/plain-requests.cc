@@ -10,7 +10,10 @@
 
 #include <time.h>
 
+#include <cmath>
 #include <cstring>
+
+#include "../clock.h"
 
 namespace {
 
@@ -35,9 +38,6 @@ constexpr uint16_t kFlagPayloadLength = 1 << 5;
 constexpr uint16_t kChunkDone = 1 << 0;
 constexpr uint16_t kChunkNone = 0;
 constexpr uint16_t kChunkOffsetData = 1;
-
-/** Of a device's counters (src/base/request.ts), and of the gates. */
-enum Operation : unsigned { kReads, kWrites };
 
 uint16_t Load16(const uint8_t* at) { return static_cast<uint16_t>(at[0] << 8 | at[1]); }
 
@@ -74,16 +74,20 @@ double NowNs() {
   return static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
 }
 
+/** Later than this (2^62 ns, 146 years) is never. */
+constexpr double kLatestNs = 0x1p62;
+
 /** A number of JavaScript's; Infinity is the largest. */
 uint64_t Whole(double value) { return value < 1e18 ? static_cast<uint64_t>(value) : UINT64_MAX; }
 
 }  // namespace
 
-PlainRequests::PlainRequests(SparseMemory* memory, SendQueue& queue, const double* settings, const int32_t* gates,
-                             double* counters)
+PlainRequests::PlainRequests(SparseMemory* memory, SendQueue& queue, const double* settings, const double* latencies,
+                             int32_t* in_hand, double* counters)
     : memory_(memory),
       queue_(queue),
-      gates_(gates),
+      latencies_(latencies),
+      in_hand_(in_hand),
       counters_(counters),
       is_chunked_(settings[kReplyMode] != 0),
       is_extended_(settings[kReplyMode] == 2),
@@ -94,7 +98,8 @@ PlainRequests::PlainRequests(SparseMemory* memory, SendQueue& queue, const doubl
       smallest_hole_bytes_(Whole(settings[kSmallestHoleBytes])),
       kept_bytes_(Whole(settings[kKeptBytes])),
       queued_reply_bytes_(Whole(settings[kQueuedReplyBytes])),
-      limit_bytes_(Whole(settings[kLimitBytes])) {}
+      limit_bytes_(Whole(settings[kLimitBytes])),
+      most_in_hand_(Whole(settings[kMostInHand])) {}
 
 PlainRequests::Outcome PlainRequests::Answer(const uint8_t* bytes, size_t length, int fd) {
   double arrival_ns = NowNs();
@@ -107,7 +112,12 @@ PlainRequests::Outcome PlainRequests::Answer(const uint8_t* bytes, size_t length
     }
     Request request;
     if (!Parse(bytes + at, &request)) break;
-    if (!HasRoomFor(request)) {
+    bool is_timed = LatencyNs(request) > 0;
+    if (is_timed && is_full()) {
+      outcome.stop = Stop::kFull;
+      break;
+    }
+    if (!is_timed && !HasRoomFor(request)) {
       // What has been gathered may leave room by being sent.
       outcome.error = queue_.Flush(fd);
       if (outcome.error != 0 || !HasRoomFor(request)) break;
@@ -121,7 +131,11 @@ PlainRequests::Outcome PlainRequests::Answer(const uint8_t* bytes, size_t length
       at += request.length;
     }
     at += header_bytes_;
-    Reply(request);
+    if (is_timed) {
+      Wait(request, arrival_ns);
+    } else {
+      AnswerNow(request);
+    }
   }
   Count(arrival_ns);
   if (outcome.error == 0) outcome.error = queue_.Flush(fd);
@@ -141,10 +155,79 @@ bool PlainRequests::FinishLanding() {
   is_landing_ = false;
   double arrival_ns = NowNs();
   Request request;
-  if (!Parse(landing_header_, &request) || !HasRoomFor(request)) return false;
-  Reply(request);
+  if (!Parse(landing_header_, &request)) return false;
+  if (LatencyNs(request) > 0) {
+    if (is_full()) return false;
+    Wait(request, arrival_ns);
+    return true;
+  }
+  if (!HasRoomFor(request)) return false;
+  AnswerNow(request);
   Count(arrival_ns);
   return true;
+}
+
+void PlainRequests::Wait(const Request& request, double arrival_ns) {
+  waiting_[OperationOf(request)].Push({request, arrival_ns, arrival_ns + LatencyNs(request)});
+  ChangeInHand(1);
+}
+
+/** Null when nothing waits. */
+const Ring<PlainRequests::Arrived>* PlainRequests::FirstDue() const {
+  const auto& [reads, writes] = waiting_;
+  if (reads.empty() || writes.empty()) return !reads.empty() ? &reads : !writes.empty() ? &writes : nullptr;
+  return reads.front().due_ns <= writes.front().due_ns ? &reads : &writes;
+}
+
+int64_t PlainRequests::NextNs() const {
+  const Ring<Arrived>* first = FirstDue();
+  if (first == nullptr || first->front().due_ns >= kLatestNs) return EventLoop::kNever;
+  // Rounded up, so that no answer is early.
+  return static_cast<int64_t>(std::ceil(first->front().due_ns));
+}
+
+int PlainRequests::AnswerDue(int64_t now_ns, int fd) {
+  const Ring<Arrived>* first;
+  while ((first = FirstDue()) != nullptr && first->front().due_ns <= static_cast<double>(now_ns)) {
+    const Arrived& arrived = first->front();
+    fallen_due_.push_back(arrived);
+    ready_.Push(arrived.request);
+    waiting_[OperationOf(arrived.request)].Pop();
+  }
+  int error = AnswerReady(fd);
+  // The answers are with the kernel now, which took its time, too.
+  double sent_ns = NowNs();
+  for (const Arrived& arrived : fallen_due_) {
+    counters_.Record(OperationOf(arrived.request), static_cast<double>(arrived.request.length), false,
+                     sent_ns - arrived.arrival_ns, sent_ns - arrived.due_ns);
+  }
+  fallen_due_.clear();
+  return error;
+}
+
+int PlainRequests::AnswerReady(int fd) {
+  while (!ready_.empty()) {
+    const Request& request = ready_.front();
+    if (!HasRoomFor(request)) {
+      int error = queue_.Flush(fd);
+      if (error != 0 || !HasRoomFor(request)) return error;
+    }
+    Reply(request);
+    ready_.Pop();
+    ChangeInHand(-1);
+  }
+  return queue_.Flush(fd);
+}
+
+void PlainRequests::Abandon() {
+  ChangeInHand(-static_cast<int32_t>(in_hand()));
+  for (auto& waiting : waiting_) waiting.Clear();
+  ready_.Clear();
+}
+
+void PlainRequests::ChangeInHand(int32_t by) {
+  *in_hand_ += by;
+  counters_.AddInFlight(by);
 }
 
 bool PlainRequests::TakeHasAnswered() {
@@ -170,11 +253,11 @@ bool PlainRequests::Parse(const uint8_t* header, Request* request) const {
   // FUA asks for nothing that memory has not done already.
   flags &= ~kFlagFua;
   if (command == kRead) {
-    if (gates_[kReads] == 0) return false;
+    if (latencies_[kReads] < 0) return false;
     if (is_chunked_ && flags == kFlagDf) return true;
     return flags == 0 && !(is_chunked_ && length >= smallest_hole_bytes_ && HasLargeHole(offset, length));
   }
-  if (command != kWrite || gates_[kWrites] == 0 || !may_write_) return false;
+  if (command != kWrite || latencies_[kWrites] < 0 || !may_write_) return false;
   return flags == (is_extended_ ? kFlagPayloadLength : 0) && memory_->HasRoomFor(offset, length, limit_bytes_);
 }
 
@@ -201,6 +284,12 @@ bool PlainRequests::HasRoomFor(const Request& request) const {
   return queue_.empty() || queue_.unsent_bytes() + reply_bytes <= queued_reply_bytes_;
 }
 
+void PlainRequests::AnswerNow(const Request& request) {
+  Reply(request);
+  counts_[OperationOf(request)]++;
+  bytes_[OperationOf(request)] += request.length;
+}
+
 void PlainRequests::Reply(const Request& request) {
   uint8_t* out = queue_.AddHeader(ReplyHeaderBytes(request.is_write));
   if (!is_chunked_) {
@@ -222,12 +311,9 @@ void PlainRequests::Reply(const Request& request) {
     if (!request.is_write) Store64(out + (is_extended_ ? kExtendedBytes : kStructuredReplyBytes), request.offset);
   }
   if (!request.is_write) queue_.AddMemory(request.offset, request.length);
-  unsigned operation = request.is_write ? kWrites : kReads;
-  counts_[operation]++;
-  bytes_[operation] += request.length;
 }
 
-/** The whole batch arrived at once and is answered at once. */
+/** What takes no time: the whole batch arrived at once and is answered at once. */
 void PlainRequests::Count(double arrival_ns) {
   if (counts_[kReads] + counts_[kWrites] == 0) return;
   double latency_ns = NowNs() - arrival_ns;

@@ -50,6 +50,8 @@ enum Event : unsigned {
   kShut = 32,
   /** The input begins with the header of a write whose payload is not among it: it is in the device's memory. */
   kLanded = 64,
+  /** While JavaScript was not idle, the last of the requests that waited here has been answered. */
+  kAnswered = 128,
 };
 
 /** Cells of the state shared with JavaScript. */
@@ -66,6 +68,8 @@ enum Cell : size_t {
   kError,
   /** 1 while the next byte is the first of a request and nothing waits for its turn: JavaScript writes this one. */
   kIsIdle,
+  /** Requests that have arrived and will be answered here. */
+  kInHand,
 };
 
 /** One socket's turn; then the other sockets of the loop have theirs. */
@@ -106,7 +110,7 @@ T* Data(const Napi::Env& env, napi_value array, size_t* length = nullptr) {
   return static_cast<T*>(data);
 }
 
-class SocketMover : public Napi::ObjectWrap<SocketMover> {
+class SocketMover : public Napi::ObjectWrap<SocketMover>, public TimedTask {
  public:
   static Napi::Function Define(Napi::Env env) {
     using Self = SocketMover;
@@ -158,6 +162,18 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     UpdateWatch();
   }
 
+  int64_t NextNs() const override { return plain_->NextNs(); }
+
+  void OnDue(int64_t now_ns) override {
+    int error = plain_->AnswerDue(now_ns, watch_->fd);
+    TellCounts();
+    if (error != 0) {
+      Fail(error);
+    } else if (GoOn(0)) {
+      UpdateWatch();
+    }
+  }
+
  private:
   /** What libuv holds on to until its close callback has run. */
   struct Watch {
@@ -172,15 +188,18 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   }
 
   /**
-   * answerPlain(settings, gates, counters, clock): requests that need no decision are answered here while their gate is open
-   * and JavaScript is idle. `settings` as `PlainRequests` has them. The clock's loop stays awake for what follows an answer.
+   * answerPlain(settings, latenciesNs, inHand, counters, clock): requests that need no decision are answered here while JavaScript is
+   * idle, when they are due by the clock. All but the clock as `PlainRequests` has it. The clock's loop stays awake for what follows
+   * an answer.
    */
   void AnswerPlain(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
-    for (size_t i = 1; i < 4; i++) Hold(info[i]);
-    plain_ = std::make_unique<PlainRequests>(memory_.get(), queue_, Data<double>(env, info[0]), Data<int32_t>(env, info[1]),
-                                             Data<double>(env, info[2]));
-    loop_ = WakefulnessOf(info[3]);
+    if (watch_ == nullptr) return;
+    for (size_t i = 1; i < 5; i++) Hold(info[i]);
+    plain_ = std::make_unique<PlainRequests>(memory_.get(), queue_, Data<double>(env, info[0]), Data<double>(env, info[1]),
+                                             Data<int32_t>(env, info[2]), Data<double>(env, info[3]));
+    loop_ = EventLoopOf(info[4]);
+    loop_->Join(this);
   }
 
   /** setReading(isReading) */
@@ -256,6 +275,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     if ((events & UV_WRITABLE) != 0 && !mover->queue_.empty()) {
       bool is_awaited = mover->queue_.holds_scripts() || !mover->IsIdle();
       int error = mover->queue_.Flush(watch->fd);
+      if (error == 0 && mover->plain_) error = mover->plain_->AnswerReady(watch->fd);
       mover->TellCounts();
       if (error != 0) {
         mover->Fail(error);
@@ -266,6 +286,8 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
         shutdown(watch->fd, SHUT_WR);
         happened |= kShut;
       }
+      if (!mover->GoOn(happened)) return;
+      happened = 0;
     }
     if ((events & UV_READABLE) != 0) {
       mover->Receive(happened);
@@ -276,7 +298,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   }
 
   void Receive(unsigned happened) {
-    for (int round = 0; round < kReceiveRounds && is_reading_; round++) {
+    for (int round = 0; round < kReceiveRounds && is_reading_ && !is_full_; round++) {
       iovec where[3];
       int count = PlanPayload(where);
       size_t wanted = 0;
@@ -371,8 +393,9 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
         return false;
       }
       from = outcome.used_bytes;
+      is_full_ = outcome.stop == PlainRequests::Stop::kFull;
       if (outcome.stop == PlainRequests::Stop::kLong) BeginLanding(from, length);
-      if (outcome.stop == PlainRequests::Stop::kStarved) Keep(from, length);
+      if (outcome.stop == PlainRequests::Stop::kStarved || is_full_) Keep(from, length);
       is_for_scripts = outcome.stop == PlainRequests::Stop::kOther;
     }
     if (is_for_scripts) {
@@ -380,6 +403,19 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
       state_[kInputEnd] = static_cast<double>(length);
       state_[kKeptBytes] = 0;
       happened |= kInput;
+    }
+    if (happened != 0) Tell(happened);
+    // Last, since it may bring JavaScript to close this.
+    if (watch_ != nullptr && plain_) loop_->Expect(plain_->NextNs());
+    return watch_ != nullptr;
+  }
+
+  /** Some of what was in hand may have been answered: the input goes on where it had to wait for that. False once closed. */
+  bool GoOn(unsigned happened) {
+    if (plain_ && plain_->in_hand() == 0 && !IsIdle()) happened |= kAnswered;
+    if (is_full_ && !plain_->is_full()) {
+      is_full_ = false;
+      return TakeInput(static_cast<size_t>(state_[kKeptBytes]), happened);
     }
     if (happened != 0) Tell(happened);
     return watch_ != nullptr;
@@ -405,11 +441,12 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   void TellCounts() {
     state_[kQueuedBytes] = static_cast<double>(queue_.queued_bytes());
     state_[kSentBytes] = static_cast<double>(queue_.sent_bytes());
+    if (plain_) state_[kInHand] = static_cast<double>(plain_->in_hand());
   }
 
   void UpdateWatch() {
     if (watch_ == nullptr) return;
-    int wanted = (is_reading_ ? UV_READABLE : 0) | (queue_.empty() ? 0 : UV_WRITABLE);
+    int wanted = (is_reading_ && !is_full_ ? UV_READABLE : 0) | (queue_.empty() ? 0 : UV_WRITABLE);
     if (wanted == watched_) return;
     watched_ = wanted;
     if (wanted == 0) {
@@ -423,6 +460,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     has_ended_ = true;
     is_reading_ = false;
     queue_.Clear();
+    if (plain_) plain_->Abandon();
     state_[kError] = error;
     UpdateWatch();
     Tell(kFailed);
@@ -453,6 +491,10 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
     watch_ = nullptr;
     is_reading_ = false;
     queue_.Clear();
+    if (plain_) {
+      plain_->Abandon();
+      loop_->Leave(this);
+    }
     landing_.Abandon();
     memory_.reset();
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll), OnClosed);
@@ -484,7 +526,7 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   Landing landing_;
   std::unique_ptr<PlainRequests> plain_;
   /** Of a clock, held. */
-  Wakefulness* loop_ = nullptr;
+  EventLoop* loop_ = nullptr;
 
   /** The payload that comes next goes there. */
   uint8_t* fill_at_ = nullptr;
@@ -492,6 +534,8 @@ class SocketMover : public Napi::ObjectWrap<SocketMover> {
   /** The latest request had a payload that was worth a destination of its own. */
   bool was_long_ = false;
   bool is_reading_ = true;
+  /** As many requests are in hand as may be: the rest of the input waits in its buffer. */
+  bool is_full_ = false;
   bool has_ended_ = false;
   bool is_ending_ = false;
   int watched_ = 0;

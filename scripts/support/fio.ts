@@ -1,7 +1,11 @@
 /** Runs fio with its nbd engine against a URI, and reads its JSON. */
 import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { Histogram } from "../../src/base/histogram.js";
+import { median } from "./statistics.js";
 
 const execute = promisify(execFile);
 
@@ -40,12 +44,36 @@ interface FioDirection {
 export const fioOutput = ["--output-format=json+", "--lat_percentiles=1"];
 
 export async function runFio(uri: string, job: FioJob): Promise<FioResult> {
-  return runFioArguments(uri, [
+  return runFioArguments(uri, argumentsOf(job));
+}
+
+function argumentsOf(job: FioJob): string[] {
+  return [
     ...["--name=bench", "--thread", "--group_reporting", `--rw=${job.rw}`, `--bs=${job.bs}`],
     ...[`--iodepth=${job.iodepth}`, `--numjobs=${job.numjobs ?? 1}`, `--size=${job.size}`],
     ...[`--runtime=${job.runtimeSeconds}`, "--time_based"],
     ...(job.pauseUs === undefined ? [] : [`--thinktime=${job.pauseUs}`, `--thinktime_blocks=${job.iodepth}`]),
-  ]);
+  ];
+}
+
+/** As `runFio`, of one job, with the median of every single latency: fio's own histogram has bins of 131 us at 10 ms. */
+export async function runFioExactly(uri: string, job: FioJob): Promise<FioResult> {
+  const folder = mkdtempSync(join(tmpdir(), "blkforge-fio-"));
+  try {
+    const log = join(folder, "log");
+    const result = await runFioArguments(uri, [...argumentsOf(job), `--write_lat_log=${log}`]);
+    return { ...result, p50Ns: median(loggedLatenciesNs(readFileSync(`${log}_lat.1.log`, "latin1"))) };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Lines of "time in ms, latency in ns, direction, ..." */
+function loggedLatenciesNs(log: string): number[] {
+  return log
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => Number(line.split(",", 2)[1]));
 }
 
 /** Any job over the nbd engine. */
@@ -71,28 +99,9 @@ export function parseFio(output: string): FioResult {
     iops: direction.iops,
     bytesPerSecond: direction.bw_bytes,
     meanNs: mean,
-    p50Ns: medianOfBins(bins),
+    p50Ns: percentile["50.000000"],
     p99Ns: percentile["99.000000"],
     p999Ns: percentile["99.900000"],
     histogram,
   };
-}
-
-/** fio counts latencies in 64 bins an octave and names each by its middle (stat.h, FIO_IO_U_PLAT_BITS). */
-const binsPerOctave = 64;
-
-/** The median, by linear interpolation within its bin: at 10 ms a bin is 131 us wide. */
-function medianOfBins(bins: Record<string, number>): number {
-  const counted = Object.entries(bins)
-    .map(([ns, count]) => ({ middleNs: Number(ns), count }))
-    .sort((a, b) => a.middleNs - b.middleNs);
-  let rank = counted.reduce((sum, { count }) => sum + count, 0) / 2;
-  for (const { middleNs, count } of counted) {
-    if (rank <= count) {
-      const widthNs = Math.max(1, 2 ** Math.floor(Math.log2(middleNs)) / binsPerOctave);
-      return middleNs + (rank / count - 0.5) * widthNs;
-    }
-    rank -= count;
-  }
-  return Number.NaN;
 }

@@ -55,6 +55,8 @@ export const SocketEvent = Object.freeze({
   shut: 32,
   /** The input begins with the header of a write whose payload is not among it: it has landed in the memory. */
   landed: 64,
+  /** While JavaScript was not idle, the last of the requests the addon had in hand has been answered. */
+  answered: 128,
 });
 
 /** The bytes of one connected stream socket. Keeps the process alive until it is closed. */
@@ -62,10 +64,17 @@ export interface NativeSocketMover {
   /** -1 once closed. */
   readonly descriptor: number;
   /**
-   * Plain requests are answered natively from now on, while the gate of their operation is open and `state` says that the caller is
-   * idle; they are counted in `counters`. `settings` are laid out as in native/nbd/plain-requests.h.
+   * Plain requests are answered natively from now on, `latenciesNs` (reads, writes) after they have arrived, while that is not negative
+   * and `state` says that the caller is idle. They are counted in `counters`, and in `inHand` until then. `settings` are laid out as in
+   * native/nbd/plain-requests.h.
    */
-  answerPlain(settings: Float64Array, gates: Int32Array, counters: Float64Array, clock: NativeClock): void;
+  answerPlain(
+    settings: Float64Array,
+    latenciesNs: Float64Array,
+    inHand: Int32Array,
+    counters: Float64Array,
+    clock: NativeClock,
+  ): void;
   setReading(isReading: boolean): void;
   /** The next bytes to arrive go there; `bytes` must be kept until then. */
   fill(bytes: Uint8Array, from: number, to: number): void;
@@ -156,6 +165,8 @@ export interface NativeAddon {
     spinNs: number,
     /** Called between a wake-up and its deadline. */
     onRehearsal?: () => void,
+    /** Called, some times a second, while native code has requests in hand that take their time. */
+    onTimedWork?: () => void,
   ) => NativeClock;
   /** Throws an Error with the system's words when the address space cannot be had. */
   readonly SparseMemory: new (

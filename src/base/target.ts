@@ -15,16 +15,18 @@ import type { ZoneView } from "./zone.js";
 
 /**
  * What a transport's native code needs to complete reads and writes of a device by itself, when all there is to do is to move their
- * bytes: a device in memory that completes them the moment they arrive.
+ * bytes and to keep the time: a device in memory whose model takes the same time for each.
  */
 export interface NativeService {
-  /** A cell for reads and one for writes: 1 while nothing wants to see such requests, or to change what becomes of them. */
-  readonly gates: Int32Array;
+  /** What reads and writes take, a cell each; negative while something wants to see such requests, or to change what becomes of them. */
+  readonly latenciesNs: Float64Array;
+  /** One cell: how many requests native code has in hand, over all connections. */
+  readonly inHand: Int32Array;
   /** Where they are counted: the cells of the device's statistics. */
   readonly counters: Float64Array;
   /** What the device's memory may hold; Infinity without a limit. */
   readonly limitBytes: number;
-  /** Its loop stays awake for a moment after an answer, as after one of the device's own. */
+  /** Keeps their time, and its loop stays awake for a moment after an answer, as after one of the device's own. */
   readonly clock: NativeClock;
 }
 
@@ -55,7 +57,7 @@ export interface BlockTarget {
    */
   readonly nativeMemory?: NativeSparseMemory | null;
 
-  /** For a device whose requests may need no decision; the bytes are in `nativeMemory`. */
+  /** For a device whose requests need no decision as a rule; the bytes are in `nativeMemory`. */
   readonly nativeService?: NativeService | null;
 
   /**

@@ -5,7 +5,7 @@
  * request at a time, psync with O_DIRECT on kernel devices, its nbd engine in user space.
  */
 import { execFile, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -95,21 +95,27 @@ async function ensureFio(): Promise<void> {
   }
 }
 
-/**
- * The latency of the device that is measured, to be taken off again: what waits for nothing goes other ways (it is answered by native
- * code, without a timer) than what a model has decided.
- */
+/** The latency of the device that is measured, to be taken off again: what waits for nothing goes other ways than what waits for a timer. */
 const modelNs = 100_000;
+
+/**
+ * Nothing is taken off of the device that is measured. With that said it decides in JavaScript, as the models do from whose times the floor
+ * will be taken; without, NBD's requests to a device so simple are answered by native code, and sooner.
+ */
+const noFloor: Floor = { read: 0, write: 0, flush: 0, trim: 0 };
 
 /** V8 runs what is new many times slower; after this it has compiled the path. */
 const warmUpRequests = "15000";
 
 async function measure(transport: FloorTransport, requests: string, timing: string): Promise<Floor> {
   const folder = mkdtempSync(join(tmpdir(), "blkforge-floor-"));
-  const server = serve(transport, join(folder, "socket"), timing);
+  const none: FloorFile = { schemaVersion: 1, kernel: release(), floorsNs: { [transport]: noFloor } };
+  const nonePath = join(folder, "none.json");
+  writeFileSync(nonePath, JSON.stringify(none));
+  const server = serve(transport, join(folder, "socket"), ["--timing", timing, "--subtract-floor", nonePath]);
   try {
     const target = await server.ready;
-    const floor: Floor = { read: 0, write: 0, flush: 0, trim: 0 };
+    const floor: Floor = { ...noFloor };
     await measureOperation(transport, target, "read", warmUpRequests);
     for (const operation of Object.keys(jobs) as MeasuredOperation[]) {
       floor[operation] = await measureOperation(transport, target, operation, requests);
@@ -125,7 +131,7 @@ async function measure(transport: FloorTransport, requests: string, timing: stri
 function serve(
   transport: FloorTransport,
   socket: string,
-  timing: string,
+  options: readonly string[],
 ): { ready: Promise<string>; stop(): Promise<void> } {
   const how: Record<FloorTransport, string[]> = {
     "nbd-user": ["serve", "fixed", "--listen", `nbd+unix:///?socket=${socket}`],
@@ -135,7 +141,7 @@ function serve(
   };
   const [entry] = process.argv.slice(1);
   const device = ["--size", "64M", "--set", "writeCache=true", "--set", `latency=${modelNs}ns`];
-  const args = [entry, ...how[transport], ...device, "--timing", timing];
+  const args = [entry, ...how[transport], ...device, ...options];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
   let complaint = "";
   child.stderr.on("data", (text: Buffer) => {

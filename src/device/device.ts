@@ -170,9 +170,9 @@ export class Device implements PollingTarget, CompletionSink {
     this.latenciesNs =
       model.constantLatenciesNs?.map((latencyNs, op) => Math.max(0, latencyNs - this.floorsNs[op])) ?? null;
     this.isScheduled = new Uint8Array(capacity);
-    this.nativeService = this.offerNativeService();
-    faults.onChange = () => this.setGates();
-    this.setGates();
+    this.nativeService = floorsNs === null ? this.offerNativeService() : null;
+    faults.onChange = () => this.tellNativeService();
+    this.tellNativeService();
     clock.onDeadline = () => this.pump();
     // Nothing is due yet, so nothing happens; but all that decides and replies has run.
     clock.onRehearsal = () => this.pump();
@@ -239,7 +239,7 @@ export class Device implements PollingTarget, CompletionSink {
     this.endReplies();
     for (const source of this.sources) source.settle();
     this.isPumping = false;
-    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
+    this.tellGauges();
     this.clock.arm(Math.min(this.model.nextEventNs() - this.lookaheadNs, this.due.nextNs));
   }
 
@@ -377,26 +377,34 @@ export class Device implements PollingTarget, CompletionSink {
     return this.heldCount;
   }
 
-  /** What native code needs to complete requests in this device's place, when it may; null when it never may. */
+  /**
+   * What native code needs to complete requests in this device's place, when it may; null when it never may. Not where a floor is taken
+   * off: it was measured, and holds, for what is decided here, as most models are.
+   */
   private offerNativeService(): NativeService | null {
     const { clock, stats, latenciesNs } = this;
     const { nativeBytes } = this.store;
     // On a virtual clock everything takes its time from that.
     if (latenciesNs === null || clock.nativeClock == null || !("memory" in nativeBytes)) return null;
     return {
-      gates: new Int32Array(2),
+      latenciesNs: new Float64Array(2),
+      inHand: new Int32Array(1),
       counters: stats.nativeCells,
       limitBytes: nativeBytes.limitBytes,
       clock: clock.nativeClock,
     };
   }
 
-  /** Native code may complete what takes no time and nobody else wants to see. */
-  private setGates(): void {
+  /** Native code may complete what nobody else wants to see. */
+  private tellNativeService(): void {
     const { nativeService, constantLatenciesNs } = this;
     if (nativeService === null) return;
-    nativeService.gates[Op.read] = constantLatenciesNs?.[Op.read] === 0 ? 1 : 0;
-    nativeService.gates[Op.write] = constantLatenciesNs?.[Op.write] === 0 ? 1 : 0;
+    for (const op of [Op.read, Op.write]) nativeService.latenciesNs[op] = constantLatenciesNs?.[op] ?? -1;
+  }
+
+  private tellGauges(): void {
+    const elsewhere = this.nativeService?.inHand[0] ?? 0;
+    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere + elsewhere, this.heldCount);
   }
 
   /** To the present, and on to the events whose replies the floor calls for already. */
@@ -464,7 +472,7 @@ export class Device implements PollingTarget, CompletionSink {
     this.reply(slot, this.clock.nowNs());
     this.endReplies();
     for (const source of this.sources) source.settle();
-    this.stats.setGauges(this.requests.inFlight - this.countedElsewhere, this.heldCount);
+    this.tellGauges();
   }
 
   private reply(slot: RequestSlot, nowNs: number): void {

@@ -76,7 +76,12 @@ export class LiveClock implements Clock {
       this.resolutionNs = nsPerMillisecond;
       originNs = process.hrtime.bigint();
     } else {
-      const timer = new native.Clock(fire, spinNsOfTiming(timing), () => this.onRehearsal());
+      const timer = new native.Clock(
+        fire,
+        spinNsOfTiming(timing),
+        () => this.onRehearsal(),
+        () => this.idleStates?.limit(),
+      );
       this.timer = timer;
       this.nativeClock = timer;
       this.resolutionNs = 1;

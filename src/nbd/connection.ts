@@ -224,6 +224,7 @@ export class Connection implements WatchedPeer {
     socket.off("end", this.onPeerEnd);
     socket.off("error", this.onError);
     socket.off("close", this.onClose);
+    moved.onAnswered = () => this.transmission?.resume();
     this.wire = moved;
     this.moved = moved;
     return moved;

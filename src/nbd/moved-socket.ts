@@ -38,6 +38,8 @@ export class MovedSocket implements PayloadReceiver {
   readonly keptBytes = keptBytes;
   /** Called when some of what waited has been sent. */
   onSent: () => void = () => undefined;
+  /** Called when the addon has answered all it had in hand, if `setIdle(false)` was said. */
+  onAnswered: () => void = () => undefined;
   readonly inserts = new Float64Array(3 * insertCapacity);
   private readonly input = new Uint8Array(new ArrayBuffer(inputBytes));
   private readonly state = new Float64Array(
@@ -99,6 +101,11 @@ export class MovedSocket implements PayloadReceiver {
     return this.state[moverCells.sent];
   }
 
+  /** Requests that have arrived and will be answered by the addon. */
+  get requestsInHand(): number {
+    return this.state[moverCells.inHand];
+  }
+
   /** The file descriptor; -1 once closed. */
   get descriptor(): number {
     return this.mover.descriptor;
@@ -114,7 +121,8 @@ export class MovedSocket implements PayloadReceiver {
 
   /** Lets the addon answer plain requests while the device and `setIdle` allow it. */
   answerPlain(service: NativeService, settings: Float64Array): void {
-    this.mover.answerPlain(settings, service.gates, service.counters, service.clock);
+    const { latenciesNs, inHand, counters, clock } = service;
+    this.mover.answerPlain(settings, latenciesNs, inHand, counters, clock);
   }
 
   setIdle(isIdle: boolean): void {
@@ -163,6 +171,7 @@ export class MovedSocket implements PayloadReceiver {
       return;
     }
     if ((events & SocketEvent.sent) !== 0) this.onSent();
+    if ((events & SocketEvent.answered) !== 0) this.onAnswered();
     if ((events & SocketEvent.input) !== 0 && !this.isClosed) {
       let before: number = Before.nothing;
       if ((events & SocketEvent.filled) !== 0) before = Before.payload;

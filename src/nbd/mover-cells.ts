@@ -13,5 +13,7 @@ export const moverCells = Object.freeze({
   error: 6,
   /** Whether the next byte is the first of a request and nothing waits for its turn: written here. */
   idle: 7,
-  count: 8,
+  /** Requests that have arrived and will be answered by the addon. */
+  inHand: 8,
+  count: 9,
 });

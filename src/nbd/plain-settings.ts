@@ -1,6 +1,6 @@
 /**
  * What native code has to know of a connection to answer its plain requests: reads and writes that are good beyond doubt, of a device
- * for which that is all there is to it. Everything else comes to `Transmission`.
+ * that takes the same time for each. Everything else comes to `Transmission`.
  */
 import type { NativeService } from "../base/target.js";
 import { maximumPayloadBytes, TransmissionFlag } from "./constants.js";
@@ -16,7 +16,7 @@ const replyModes: readonly ReplyMode[] = ["simple", "structured", "extended"];
 /** In the order of `Setting` in native/nbd/plain-requests.h. */
 export function plainSettings(
   session: Session,
-  { queuedReplyBytes }: NbdLimits,
+  { queuedReplyBytes, requestsPerConnection }: NbdLimits,
   { limitBytes }: NativeService,
 ): Float64Array {
   const mayWrite = (session.transmissionFlags & TransmissionFlag.readOnly) === 0;
@@ -29,5 +29,6 @@ export function plainSettings(
     keptBytes,
     queuedReplyBytes,
     limitBytes,
+    requestsPerConnection,
   );
 }

@@ -39,6 +39,8 @@ import { wireErrorOfStatus } from "./wire-errors.js";
 export interface PayloadReceiver {
   /** Whether the next byte is the first of a request and nothing waits for its turn: then others may answer it. */
   setIdle(isIdle: boolean): void;
+  /** Requests of the connection that others have taken and not yet answered; `onAnswered` is called when there are none left. */
+  readonly requestsInHand: number;
   /** The largest payload that is completed in the segment. */
   readonly keptBytes: number;
   /** The next segment begins with these bytes of the present one; `keptBytes` of them at most. */
@@ -147,7 +149,7 @@ export class Transmission implements RequestOwner {
   /** The device must be told of: requests submitted, or slots others may wait for. */
   private hasNews = false;
 
-  /** Requests taken and not yet answered. */
+  /** Requests taken here and not yet answered. */
   private inFlight = 0;
   /** Completed requests whose replies have not been written yet, first to last, linked through `notes.next`. */
   private firstDone: RequestSlot = noSlot;
@@ -176,7 +178,7 @@ export class Transmission implements RequestOwner {
   }
 
   get requestsInFlight(): number {
-    return this.inFlight;
+    return this.inFlight + (this.options.port.receiver?.requestsInHand ?? 0);
   }
 
   /** The client has sent DISC: it may close its side, and replies are still owed. */
@@ -296,7 +298,7 @@ export class Transmission implements RequestOwner {
 
   private canGoOn(): boolean {
     if (this.blocked === "table") return !this.target.requests.isFull;
-    if (this.blocked === "share") return this.inFlight < this.options.limits.requestsPerConnection;
+    if (this.blocked === "share") return this.requestsInFlight < this.options.limits.requestsPerConnection;
     return false;
   }
 
@@ -305,7 +307,7 @@ export class Transmission implements RequestOwner {
     const { port } = this.options;
     const isBlocked = this.blocked !== "no";
     if (!isBlocked) this.leaveSegment();
-    if ((this.hasDisconnected || this.isShuttingDown) && this.inFlight === 0) {
+    if ((this.hasDisconnected || this.isShuttingDown) && this.requestsInFlight === 0) {
       this.isEnded = true;
       port.end(this.hasDisconnected ? "client disconnected" : "server is shutting down");
     } else if (isBlocked !== this.isPaused) {
@@ -374,7 +376,7 @@ export class Transmission implements RequestOwner {
 
   /** Parses one header and acts on it; false when the segment's end, or a limit, stopped it. */
   private parseHeader(): boolean {
-    if (this.inFlight >= this.options.limits.requestsPerConnection) {
+    if (this.requestsInFlight >= this.options.limits.requestsPerConnection) {
       this.block("share");
       return false;
     }

@@ -59,6 +59,8 @@ describeWith(["qemu-system-x86_64", "fio"], "virtual time", () => {
     // 6000 reads with a standard deviation of 5 ms: the mean is known to 0.5 %, and the offsets are the same in both runs.
     expect(Math.abs(first.meanNs / modelNs - 1)).toBeLessThan(0.1);
     expect(Math.abs(second.meanNs / first.meanNs - 1)).toBeLessThan(0.01);
-    expect(Math.abs(second.p99Ns / first.p99Ns - 1)).toBeLessThan(0.01);
+    // 60 of the reads are beyond the 99th percentile, and fio counts in bins of 1/64: next to each other they are up to 1.6 % apart. Some
+    // of the 6000 instants of arrival differ between the runs, so one of those reads may have changed sides.
+    expect(Math.abs(second.p99Ns / first.p99Ns - 1)).toBeLessThan(0.03);
   });
 });

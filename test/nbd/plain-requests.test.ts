@@ -5,10 +5,10 @@
 import fc from "fast-check";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { loadNative } from "../../src/base/native.js";
-import { RequestTable } from "../../src/base/request.js";
+import { operations, RequestTable } from "../../src/base/request.js";
 import type { Clock } from "../../src/device/clock.js";
 import { Device } from "../../src/device/device.js";
-import { LiveClock } from "../../src/device/live-clock.js";
+import { LiveClock, timings } from "../../src/device/live-clock.js";
 import { DeviceStats } from "../../src/device/stats.js";
 import { VirtualClock } from "../../src/device/virtual-clock.js";
 import { FaultSet } from "../../src/fault/set.js";
@@ -28,6 +28,10 @@ const changedBytes = sizeBytes / 2;
 const isNative = loadNative().SocketMover !== undefined;
 
 interface Options {
+  /** Of the profile `fixed`; without, the device is `instant`. */
+  settings?: string[];
+  /** Whether JavaScript decides everything, as where a floor is taken off. */
+  isScripted?: boolean;
   isReadOnly?: boolean;
   isBlockSizeEnforced?: boolean;
   limitBytes?: number;
@@ -36,6 +40,7 @@ interface Options {
 
 async function open(clock: Clock, options: Options = {}) {
   const { isReadOnly = false, isBlockSizeEnforced = false, limitBytes = Number.POSITIVE_INFINITY } = options;
+  const { settings, isScripted = false } = options;
   const store = new MemoryStore({ sizeBytes, limitBytes: Number.POSITIVE_INFINITY });
   // The upper half: data with holes of all sizes in it.
   for (let at = changedBytes; at < sizeBytes; at += 176 * KiB) store.write(at, pattern(75 * KiB, at / KiB));
@@ -44,7 +49,10 @@ async function open(clock: Clock, options: Options = {}) {
   store.close();
   const requests = new RequestTable(64);
   const faults = new FaultSet({ seed: 1, requests, sizeBytes, onRelease: () => undefined });
-  const profile = loadProfile("instant", { size: "1M" });
+  const profile =
+    settings === undefined
+      ? loadProfile("instant", { size: "1M" })
+      : loadProfile("fixed", { size: "1M", settings });
   const stats = new DeviceStats();
   const device = new Device({
     identity: { ...profile, isReadOnly },
@@ -54,6 +62,7 @@ async function open(clock: Clock, options: Options = {}) {
     faults,
     clock,
     stats,
+    floorsNs: isScripted ? new Float64Array(operations.length) : null,
   });
   const served = await serve({
     exports: [{ name: "", target: device, isBlockSizeEnforced }],
@@ -220,11 +229,21 @@ describe.skipIf(!isNative)("a device that answers natively", () => {
     ["with strict blocks", { isBlockSizeEnforced: true }],
     ["with little memory", { limitBytes: 96 * KiB }],
     ["with a short queue of replies", { limits: { queuedReplyBytes: 64 * KiB } }],
+    ["taking its time", { settings: ["latency.read=200us", "latency.write=350us"] }],
+    ["taking its time for writes", { settings: ["latency.read=0", "latency.write=300us"] }],
+    [
+      "taking its time, for few at once",
+      { settings: ["latency=200us"], limits: { requestsPerConnection: 2, queuedReplyBytes: 64 * KiB } },
+    ],
   ];
 
   it.each(variants)("says, holds and counts what one that does not would, %s", async (_, options) => {
     const ours = await open(new LiveClock(), options);
-    const reference = await open(new VirtualClock(), options);
+    const { settings } = options;
+    const reference =
+      settings === undefined
+        ? await open(new VirtualClock(), options)
+        : await open(new LiveClock(), { ...options, isScripted: true });
     await fc.assert(
       fc.asyncProperty(conversation, fc.boolean(), async (said, isFaulted) => {
         for (const { faults } of [ours, reference]) {
@@ -350,5 +369,136 @@ describe.skipIf(!isNative)("a device that answers natively", () => {
     await eventually(() => opened.server.connectionCount === 3);
     opened.store.trim(0, changedBytes);
     expect(await other.ask({ type: cmd.write, payload: pattern(160 * KiB, 2) })).toBe(0);
+  });
+});
+
+const ms = 1e6;
+/** So slow that a test on a busy machine sees requests wait. */
+const slow = { settings: ["latency.read=300ms", "latency.write=400ms"] };
+
+describe.skipIf(!isNative)("a device that answers natively, and takes its time", () => {
+  it.each(timings)("is never early, by its own measure and its client's, in timing %s", async (timing) => {
+    const { path, submit, stats } = await open(new LiveClock({ timing }), {
+      settings: ["latency.read=2ms", "latency.write=3ms"],
+    });
+    const prober = await Prober.open(path);
+    const beganAt = performance.now();
+    for (let i = 0; i < 5; i++) {
+      expect(await prober.ask({ type: cmd.write, offset: i * 512, payload: pattern(512, i) })).toBe(0);
+      expect(await prober.ask({ type: cmd.read, length: 512 })).toBe(0);
+    }
+    expect(performance.now() - beganAt).toBeGreaterThanOrEqual(25);
+    expect(submit).not.toHaveBeenCalled();
+    const { operations, lateness } = stats.read();
+    expect(operations.read.latency.minNs).toBeGreaterThanOrEqual(2 * ms);
+    expect(operations.write.latency.minNs).toBeGreaterThanOrEqual(3 * ms);
+    expect(lateness.count).toBe(10);
+  });
+
+  it("answers what is due first first, whatever came before it", async () => {
+    const { path } = await open(new LiveClock(), slow);
+    const prober = await Prober.open(path);
+    prober.send(
+      request({ type: cmd.write, cookie: 1n, payload: pattern(512, 1) }),
+      request({ type: cmd.read, cookie: 2n, offset: changedBytes, length: 512 }),
+    );
+    expect((await prober.readReply(512)).cookie).toBe(2n);
+    expect((await prober.readReply()).cookie).toBe(1n);
+  });
+
+  it("counts what it has in hand, and forgets it with its client", async () => {
+    const { path, stats, server } = await open(new LiveClock(), { settings: ["latency=1h"] });
+    const prober = await Prober.open(path);
+    const requests = Array.from({ length: 5 }, () => request({ type: cmd.read, length: 512 }));
+    prober.send(...requests);
+    await eventually(() => stats.read().inFlight === 5);
+    expect(server.requestsInFlight).toBe(5);
+    prober.socket.destroy();
+    await eventually(() => server.connectionCount === 0);
+    expect(stats.read().inFlight).toBe(0);
+  });
+
+  it("takes no more than a connection may have in flight, and then goes on", async () => {
+    const limits = { requestsPerConnection: 3 };
+    const { path, stats, submit } = await open(new LiveClock(), { ...slow, limits });
+    const prober = await Prober.open(path);
+    const beganAt = performance.now();
+    prober.send(
+      ...Array.from({ length: 9 }, (_, i) =>
+        request({ type: cmd.read, cookie: BigInt(i), offset: changedBytes, length: 512 }),
+      ),
+    );
+    await eventually(() => stats.read().inFlight === 3);
+    for (let i = 0; i < 9; i++) expect((await prober.readReply(512)).cookie).toBe(BigInt(i));
+    // Three at a time.
+    expect(performance.now() - beganAt).toBeGreaterThanOrEqual(900);
+    expect(submit).not.toHaveBeenCalled();
+  });
+
+  it("a fault that is set while they wait does not meet them", async () => {
+    const { path, faults, stats } = await open(new LiveClock(), slow);
+    const prober = await Prober.open(path);
+    prober.send(request({ type: cmd.write, payload: pattern(512, 1) }));
+    await eventually(() => stats.read().inFlight === 1);
+    faults.add({ kind: "error", name: "bad" });
+    expect((await prober.readReply()).error).toBe(0);
+    expect(await prober.ask({ type: cmd.write, payload: pattern(512, 1) })).toBe(errno.EIO);
+  });
+
+  it("DISC waits for the answers that are owed", async () => {
+    const { path, server } = await open(new LiveClock(), slow);
+    const prober = await Prober.open(path);
+    prober.send(request({ type: cmd.write, payload: pattern(512, 1) }), request({ type: cmd.disc }));
+    expect(await prober.readEnd()).toHaveLength(16);
+    await eventually(() => server.connectionCount === 0);
+  });
+
+  it("a shutdown waits for them too, and refuses what comes after it", async () => {
+    const { path, server, stats } = await open(new LiveClock(), slow);
+    const prober = await Prober.open(path);
+    prober.send(request({ type: cmd.write, cookie: 1n, payload: pattern(512, 1) }));
+    await eventually(() => stats.read().inFlight === 1);
+    const closed = server.close({ deadlineMs: 5000 });
+    prober.send(request({ type: cmd.read, cookie: 2n, length: 512 }));
+    expect(await prober.readReply()).toMatchObject({ cookie: 2n, error: errno.ESHUTDOWN });
+    expect(await prober.readReply()).toMatchObject({ cookie: 1n, error: 0 });
+    expect(await prober.readEnd()).toHaveLength(0);
+    prober.close();
+    await closed;
+  });
+
+  it("holds bounded memory for a client that takes no answers, counts them, and has them when it does", async () => {
+    const limits = { queuedReplyBytes: 64 * KiB };
+    const { path, stats } = await open(new LiveClock(), { settings: ["latency=1ms"], limits });
+    const prober = await Prober.open(path);
+    prober.socket.pause();
+    // 64 MiB: more than any socket holds.
+    const lengthBytes = 256 * KiB;
+    const requests = Array.from({ length: 256 }, (_, i) =>
+      request({ type: cmd.read, cookie: BigInt(i), offset: changedBytes, length: lengthBytes }),
+    );
+    prober.send(...requests);
+    await eventually(() => stats.read().operations.read.count === 256);
+    expect(stats.read().inFlight).toBeGreaterThan(0);
+    prober.socket.resume();
+    for (let i = 0; i < 256; i++) {
+      expect((await prober.readReply(lengthBytes)).cookie).toBe(BigInt(i));
+    }
+    expect(stats.read().inFlight).toBe(0);
+  });
+
+  it("clients of one device keep each to their own time", async () => {
+    const { path } = await open(new LiveClock(), { settings: ["latency=5ms"] });
+    const probers = await Promise.all(Array.from({ length: 20 }, () => Prober.open(path)));
+    for (let round = 0; round < 3; round++) {
+      for (const [i, prober] of probers.entries()) {
+        prober.send(request({ type: cmd.read, cookie: BigInt(i), offset: changedBytes, length: 512 }));
+      }
+      for (const [i, prober] of probers.entries()) {
+        expect((await prober.readReply(512)).cookie).toBe(BigInt(i));
+      }
+      // One that goes in the midst of the others.
+      probers.splice(round, 1)[0].socket.destroy();
+    }
   });
 });
