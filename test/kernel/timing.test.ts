@@ -56,11 +56,11 @@ describeWith(["qemu-system-x86_64", "fio"], "virtual time", () => {
       `model ${(modelNs / 1e6).toFixed(3)} ms; fio mean ${(first.meanNs / 1e6).toFixed(3)} and ${(second.meanNs / 1e6).toFixed(3)} ms, ` +
         `p99 ${(first.p99Ns / 1e6).toFixed(3)} and ${(second.p99Ns / 1e6).toFixed(3)} ms`,
     );
-    // 6000 reads with a standard deviation of 5 ms: the mean is known to 0.5 %, and the offsets are the same in both runs.
+    // The offsets are the same in both runs, the instants of arrival are not to the last nanosecond, and with them the rotational
+    // delays: of 0 to 8.3 ms each, so the means of 6000 differ by 0.36 % (one standard deviation), the 99th percentiles, beyond which
+    // 60 reads lie, by about 0.8 %; fio counts these in bins of up to 1.6 %. Five standard deviations, and two bins.
     expect(Math.abs(first.meanNs / modelNs - 1)).toBeLessThan(0.1);
-    expect(Math.abs(second.meanNs / first.meanNs - 1)).toBeLessThan(0.01);
-    // 60 of the reads are beyond the 99th percentile, and fio counts in bins of 1/64: next to each other they are up to 1.6 % apart. Some
-    // of the 6000 instants of arrival differ between the runs, so one of those reads may have changed sides.
-    expect(Math.abs(second.p99Ns / first.p99Ns - 1)).toBeLessThan(0.03);
+    expect(Math.abs(second.meanNs / first.meanNs - 1)).toBeLessThan(0.02);
+    expect(Math.abs(second.p99Ns / first.p99Ns - 1)).toBeLessThan(0.07);
   });
 });

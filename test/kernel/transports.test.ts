@@ -78,6 +78,6 @@ describeWith(["qemu-system-x86_64", "fio"], "the same model over two transports"
       floors.nbd + floors.ublk,
     );
     // 1000 reads of 12 ms with a standard deviation of 4 ms at the same offsets: where the platter is at each differs.
-    expect(Math.abs(latency("ublk-hdd").meanNs / latency("nbd-hdd").meanNs - 1)).toBeLessThan(0.03);
+    expect(Math.abs(latency("ublk-hdd").meanNs / latency("nbd-hdd").meanNs - 1)).toBeLessThan(0.05);
   });
 });
