@@ -54,7 +54,7 @@ async function measure(key: string, uri: string, iodepth: number, pauseUs?: numb
   results.set(`${key}/${iodepth}`, [...(results.get(`${key}/${iodepth}`) ?? []), result]);
 }
 try {
-  await ensurePackages(["clients"], { onProgress: (what) => progress.show(what) });
+  await ensurePackages(["clients"], { yes: true, onProgress: (what) => progress.show(what) });
   for (let round = 1; round <= Number(values.rounds); round++) {
     for (const [name, command] of Object.entries(servers)) {
       progress.show(`round ${round}: ${name}`);

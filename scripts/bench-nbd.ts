@@ -57,7 +57,7 @@ interface Measured {
 }
 
 const progress = new Progress();
-await ensurePackages(["clients"], { onProgress: (what) => progress.show(what) });
+await ensurePackages(["clients"], { yes: true, onProgress: (what) => progress.show(what) });
 // /dev/shm is a tmpfs wherever there is one.
 const directory = mkdtempSync(join(tmpdirOnMemory(), "blkforge-bench-"));
 const image = join(directory, "image");

@@ -154,6 +154,7 @@ async function runInGuest(server: string): Promise<string> {
   const said = Promise.all([text(stdout), text(stderr)]);
   const result = await labExec({
     withBlkforge: true,
+    yes: true,
     time: "virtual",
     cpus: queues,
     tools: [server, "losetup"],

@@ -3,8 +3,8 @@
  * NBD, runs one fio job on it, and shows its latency beside what an instant device gives on the same path.
  *
  * The VM runs in virtual time, so how fast or busy the machine is does not show in the figures. Where no VM can be had
- * the same comparison runs over NBD in user space, in real time, and says so. `--yes` installs Debian packages without
- * asking, `--user-space` goes without the VM.
+ * the same comparison runs over NBD in user space, in real time, and says so. Sets up what it needs: as root it installs
+ * Debian packages that are missing. `--user-space` goes without the VM.
  */
 import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
@@ -32,7 +32,7 @@ const virtualReads = 6000;
 const realReads = 400;
 
 const { values: options } = parseArgs({
-  options: { yes: { type: "boolean", default: false }, "user-space": { type: "boolean", default: false } },
+  options: { "user-space": { type: "boolean", default: false } },
 });
 const progress = new Progress();
 const stop = new AbortController();
@@ -62,7 +62,7 @@ async function inVirtualMachine(): Promise<{ results: Results; place: string }> 
         device: { profile, serveArguments: ["--size", "100G"] },
         time: "virtual",
         cpus: 1,
-        yes: options.yes,
+        yes: true,
         command: [
           "fio",
           ...job(virtualReads),
@@ -98,7 +98,7 @@ async function inVirtualMachine(): Promise<{ results: Results; place: string }> 
 }
 
 async function inUserSpace(): Promise<{ results: Results; place: string }> {
-  await ensurePackages(["clients"], { yes: options.yes, onProgress: (what) => progress.show(what) });
+  await ensurePackages(["clients"], { yes: true, onProgress: (what) => progress.show(what) });
   const results = await forEachProfile((profile) => {
     progress.show(`${profile}: ${realReads} random reads over NBD`);
     return withServer(blkforge(profile, "--size", "100G"), (uri) => runFioArguments(uri, job(realReads)));

@@ -55,6 +55,7 @@ async function table(other: string, seconds: number): Promise<string> {
   const stdout = new PassThrough();
   const output = text(stdout);
   const { status, kernelRelease } = await labExec({
+    yes: true,
     device: { profile: "hdd-7200" },
     time: "virtual",
     cpus: 2,

@@ -59,7 +59,7 @@ async function installClients(): Promise<void> {
   );
   if (components.length === 0) return;
   try {
-    await ensurePackages(components, { onProgress: (what) => console.log(what) });
+    await ensurePackages(components, { yes: true, onProgress: (what) => console.log(what) });
   } catch (error) {
     if (!(error instanceof BlkError)) throw error;
     // The tests that need them say so, each for itself.
