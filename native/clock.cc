@@ -53,8 +53,8 @@ class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
   }
 
   /**
-   * new Clock(onDeadline, spinNs, onRehearsal?, onTimedWork?): power-on is now. `onTimedWork` is told, every now and then, that native
-   * code waits for something.
+   * new Clock(onDeadline, spinNs, onRehearsal?, onWork?): power-on is now. `onWork` is told, every now and then, that native code
+   * waits for something, or has just answered somebody.
    */
   explicit Clock(const Napi::CallbackInfo& info)
       : Napi::ObjectWrap<Clock>(info), origin_ns_(MonotonicNs()), context_(info.Env(), "blkforge:Clock") {
@@ -86,14 +86,17 @@ class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
     uv_unref(reinterpret_cast<uv_handle_t*>(&watch_->poll));
     on_deadline_ = Napi::Persistent(info[0].As<Napi::Function>());
     if (info.Length() > 2 && info[2].IsFunction()) on_rehearsal_ = Napi::Persistent(info[2].As<Napi::Function>());
-    if (info.Length() > 3 && info[3].IsFunction()) on_timed_work_ = Napi::Persistent(info[3].As<Napi::Function>());
+    if (info.Length() > 3 && info[3].IsFunction()) on_work_ = Napi::Persistent(info[3].As<Napi::Function>());
     napi_add_async_cleanup_hook(env, OnEnvironmentEnd, this, &cleanup_hook_);
     // Alive until closed, whoever holds it: the event loop calls into it.
     Ref();
   }
 
   void StayAwake() override {
-    if (watch_ != nullptr && spin_ns_ > 0) KeepTurning(MonotonicNs());
+    if (watch_ == nullptr || spin_ns_ == 0) return;
+    int64_t now_ns = MonotonicNs();
+    KeepTurning(now_ns);
+    TellOfWork(now_ns);
   }
 
   void Join(TimedTask* task) override { tasks_.push_back(task); }
@@ -119,9 +122,7 @@ class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
     } else if (is_earlier) {
       SetTimer(due_ns);
     }
-    if (now_ns < tell_from_ns_ || on_timed_work_.IsEmpty()) return;
-    tell_from_ns_ = now_ns + kTellNs;
-    Call(on_timed_work_);
+    TellOfWork(now_ns);
   }
 
  private:
@@ -160,6 +161,12 @@ class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
     } else {
       SetTimer(NextNs());
     }
+  }
+
+  void TellOfWork(int64_t now_ns) {
+    if (now_ns < tell_from_ns_ || on_work_.IsEmpty()) return;
+    tell_from_ns_ = now_ns + kTellNs;
+    Call(on_work_);
   }
 
   /** JavaScript's deadline, or the first of the tasks'. */
@@ -291,7 +298,7 @@ class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
     watch->cleanup_hook = cleanup_hook_;
     on_deadline_.Reset();
     on_rehearsal_.Reset();
-    on_timed_work_.Reset();
+    on_work_.Reset();
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll), OnClosed);
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->idle), OnClosed);
     uv_close(reinterpret_cast<uv_handle_t*>(&watch->check), OnClosed);
@@ -307,7 +314,7 @@ class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
     delete closed;
   }
 
-  /** How often it is told that native code waits. */
+  /** How often it is told that native code works. */
   static constexpr int64_t kTellNs = 100'000'000;
 
   /** A client on the same machine has its next requests out within this: a wake-up and some work. Measured: 100 us is too short. */
@@ -339,7 +346,7 @@ class Clock : public Napi::ObjectWrap<Clock>, public EventLoop {
   Napi::AsyncContext context_;
   Napi::FunctionReference on_deadline_;
   Napi::FunctionReference on_rehearsal_;
-  Napi::FunctionReference on_timed_work_;
+  Napi::FunctionReference on_work_;
   napi_async_cleanup_hook_handle cleanup_hook_ = nullptr;
   Watch* watch_ = nullptr;
 };

@@ -20,7 +20,9 @@ class EventLoop {
  public:
   static constexpr int64_t kNever = INT64_MAX;
 
-  /** Keeps it from sleeping for a moment: what comes next is about to come, and a thread that sleeps wakes late. */
+  /**
+   * Keeps it from sleeping for a moment: what comes next is about to come, and a thread that sleeps wakes late. May call JavaScript.
+   */
   virtual void StayAwake() = 0;
   /** From now on the task is called when what it has told with `Expect` is due. */
   virtual void Join(TimedTask* task) = 0;

@@ -387,7 +387,6 @@ class SocketMover : public Napi::ObjectWrap<SocketMover>, public TimedTask {
     if (plain_ && IsIdle() && (happened & kLanded) == 0) {
       PlainRequests::Outcome outcome = plain_->Answer(input_, length, watch_->fd);
       TellCounts();
-      if (plain_->TakeHasAnswered() && loop_ != nullptr) loop_->StayAwake();
       if (outcome.error != 0) {
         Fail(outcome.error);
         return false;
@@ -405,7 +404,8 @@ class SocketMover : public Napi::ObjectWrap<SocketMover>, public TimedTask {
       happened |= kInput;
     }
     if (happened != 0) Tell(happened);
-    // Last, since it may bring JavaScript to close this.
+    // Last, since either may bring JavaScript to close this.
+    if (watch_ != nullptr && plain_ && plain_->TakeHasAnswered()) loop_->StayAwake();
     if (watch_ != nullptr && plain_) loop_->Expect(plain_->NextNs());
     return watch_ != nullptr;
   }

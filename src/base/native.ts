@@ -165,8 +165,8 @@ export interface NativeAddon {
     spinNs: number,
     /** Called between a wake-up and its deadline. */
     onRehearsal?: () => void,
-    /** Called, some times a second, while native code has requests in hand that take their time. */
-    onTimedWork?: () => void,
+    /** Called, some times a second, while native code has requests in hand, or answers some. */
+    onWork?: () => void,
   ) => NativeClock;
   /** Throws an Error with the system's words when the address space cannot be had. */
   readonly SparseMemory: new (

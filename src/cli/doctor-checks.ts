@@ -216,7 +216,7 @@ function checker(use: Use): Checker {
 function idleStates({ idleDriver, mayLimitIdleStates }: MachineFacts): Check[] {
   if (idleDriver === null || idleDriver === "none") return [];
   const found = mayLimitIdleStates
-    ? "slow ones are kept away while requests of timed devices are under way"
+    ? "slow ones are kept away while requests are under way"
     : "the processors may sleep deeply while a delay passes, and wake late";
   return [
     checker("serve")("idle states", mayLimitIdleStates, found, {

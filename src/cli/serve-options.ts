@@ -202,7 +202,7 @@ function readDevice(
   const processors = availableParallelism();
   const timing = asked === "auto" ? defaultTiming(processors) : asked;
   // Who sleeps until a reply is due has chosen thrift. Without a delay nobody sleeps while one passes.
-  const isExact = timing !== "sleep" && profile.model !== "instant";
+  const staysAwake = timing !== "sleep" && awake;
   return {
     name,
     profile,
@@ -218,7 +218,7 @@ function readDevice(
     faults,
     listen,
     timing,
-    idleLimitUs: isExact && awake ? bestIdleLimitUs() : null,
+    idleLimitUs: staysAwake ? bestIdleLimitUs() : null,
     timingReason:
       asked === "auto" ? `${processors} ${processors === 1 ? "processor" : "processors"}` : "asked for",
   };

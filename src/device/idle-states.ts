@@ -1,7 +1,7 @@
 /**
- * Keeps the machine's processors out of idle states they are slow to leave, while requests of a timed device are under way.
+ * Keeps the machine's processors out of idle states they are slow to leave, while requests are under way.
  *
- * While a delay passes its client sleeps, and so does the processor it ran on. Woken, a processor takes from a microsecond to some
+ * While a request is under way its client sleeps, and so does the processor it ran on. Woken, a processor takes from a microsecond to some
  * hundred to be back, all of which the client takes for the device's. The kernel can be asked to do without such states
  * (/dev/cpu_dma_latency, Documentation/power/pm_qos_interface.rst), as cyclictest and tuned's latency profiles do. That costs power, or
  * of a virtual machine processor time, so it is asked for only until requests stop coming.
