@@ -92,4 +92,7 @@ test("a driver says what newer ones have, and that is nothing to mend", () => {
   expect(features).toMatchObject({ use: "ublk", state: "ok", remedy: null });
   expect(features.found).toContain("no partition scan (7.0)");
   expect(features.found).not.toContain("resize");
+  // There, and left alone: said, so that nobody looks for what switches it on.
+  expect(features.found).toContain("not used: quiesce (6.16)");
+  expect(features.found).not.toContain("batched commands");
 });
