@@ -6,7 +6,7 @@
  */
 import { statSync } from "node:fs";
 import { Command } from "commander";
-import { BlkError, ExitCode } from "../base/errors.js";
+import { BlkError, ExitCode, isSystemError } from "../base/errors.js";
 import { waitFor } from "../linux/block-device.js";
 import { UblkControl } from "../ublk/control.js";
 import { listDevices } from "../ublk/devices.js";
@@ -107,7 +107,7 @@ async function findState(path: string | undefined, isReplacing: boolean): Promis
     );
   }
   // Its image, its sockets and its place in the kernel are free only when it is gone, so nothing is prepared before.
-  if (isReplacing && isAlive(state.server)) process.kill(state.server.pid, "SIGKILL");
+  if (isReplacing && isAlive(state.server)) kill(state.server.pid);
   // A killed process takes a moment to be gone.
   if (!(await waitFor(() => !isAlive(state.server), endDeadlineMs))) {
     throw new BlkError(
@@ -117,6 +117,15 @@ async function findState(path: string | undefined, isReplacing: boolean): Promis
     );
   }
   return state;
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    // It has ended by itself.
+    if (!isSystemError(error, "ESRCH")) throw error;
+  }
 }
 
 async function onlyRecoverable(): Promise<number | null> {
