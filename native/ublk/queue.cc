@@ -14,12 +14,10 @@
 #include "queue.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,9 +36,6 @@ namespace {
 
 constexpr size_t kPageBytes = 4096;
 
-/** As a nice value. */
-constexpr int kHighestPriority = -20;
-
 /** `user_data` of the wake-up; those of commands are tags. */
 constexpr uint64_t kWakeUp = 1ull << 32;
 
@@ -56,22 +51,6 @@ uint32_t PowerOfTwoFrom(uint32_t count) {
   uint32_t power = 1;
   while (power < count) power *= 2;
   return power;
-}
-
-/**
- * A thread that keeps time goes before those that compute: V8 collects garbage with as many threads as there are
- * processors, and who wakes among equals may wait for the slices of several. A mere nice value does not spare it that wait: the
- * fair scheduler (EEVDF, Linux 6.6) owes a waking thread nothing that has had more than its share, however light the others are.
- *
- * Who spins cannot be a real-time thread: the kernel takes the processor away from one that keeps it for 950 ms of a second.
- * Without CAP_SYS_NICE the thread stays as it is.
- */
-void GoFirst(bool sleeps) {
-  sched_param lowest{};
-  lowest.sched_priority = 1;
-  // 0 is the calling thread.
-  if (sleeps && sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) == 0) return;
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kHighestPriority);
 }
 
 void Signal(int event_fd) {
@@ -151,7 +130,7 @@ void Queue::Run() {
   snprintf(name, sizeof name, "ublk-%u", number_);
   prctl(PR_SET_NAME, name);
   prctl(PR_SET_TIMERSLACK, 1);
-  GoFirst(device_.spin_ns == 0);
+  precedence_.Begin(device_.spin_ns == 0);
   // Memory for this thread never waits for the disk it serves itself. Without the right to it, it has to do without.
   prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
   if (!cpus_.empty()) syscall(SYS_sched_setaffinity, 0, cpus_.size(), cpus_.data());
@@ -198,15 +177,17 @@ int Queue::SetUp() {
 
 void Queue::Serve() {
   double now_ns = NowNs();
+  uint32_t received = 0;
   while (live_tags_ > 0 || in_hand_ > 0) {
     if (device_.must_leave.load(std::memory_order_acquire)) return;
     TakeVerdicts();
     if (undecided_ > 0 && device_.is_dead.load(std::memory_order_acquire)) FailUndecided();
     DeliverDue(now_ns);
     counters_.SetInFlight(in_hand_);
+    precedence_.EndRound(received, !due_.empty());
     Wait();
     now_ns = NowNs();
-    Reap(now_ns);
+    received = Reap(now_ns);
     if (failure() != 0) return;
   }
   counters_.SetInFlight(0);
@@ -240,8 +221,9 @@ void Queue::Wait() {
   }
 }
 
-void Queue::Reap(double now_ns) {
-  ring_.ForEachCompletion([this, now_ns](uint64_t user_data, int32_t result) {
+uint32_t Queue::Reap(double now_ns) {
+  uint32_t received = 0;
+  ring_.ForEachCompletion([&](uint64_t user_data, int32_t result) {
     if (user_data == kWakeUp) {
       ListenForWake();
       return;
@@ -249,6 +231,7 @@ void Queue::Reap(double now_ns) {
     auto tag = static_cast<uint16_t>(user_data);
     if (result == kResultRequest) {
       Receive(tag, now_ns);
+      received++;
       return;
     }
     requests_[tag].stage = Stage::kGone;
@@ -256,12 +239,13 @@ void Queue::Reap(double now_ns) {
     // ENODEV: the device is being stopped. Anything else means that this queue cannot go on.
     if (result != -ENODEV) failure_.store(-result, std::memory_order_release);
   });
-  if (!has_announced_) return;
+  if (!has_announced_) return received;
   has_announced_ = false;
   // Paired with the same in JavaScript, which looks at the rings once more after it has said that it sleeps.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   auto& is_asleep = device_.shared->is_listener_asleep.value;
   if (is_asleep.load(std::memory_order_relaxed) != 0 && is_asleep.exchange(0) != 0) Signal(device_.listener_fd);
+  return received;
 }
 
 void Queue::Receive(uint16_t tag, double now_ns) {
@@ -397,10 +381,12 @@ void Queue::Decide(uint16_t tag, double due_ns, int error) {
         mover_->Zero(request.offset_bytes, request.length_bytes, (request.flags & kFlagNoHole) != 0);
   }
   // What is due at its arrival goes out with this round; the others wait in order.
-  if (due_ns <= request.arrival_ns) {
-    delivered_.push_back(tag);
-  } else {
+  bool is_timed = due_ns > request.arrival_ns;
+  precedence_.CountDecision(is_timed);
+  if (is_timed) {
     due_.Push(due_ns, tag);
+  } else {
+    delivered_.push_back(tag);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "bytes.h"
 #include "../counters.h"
 #include "due-heap.h"
+#include "precedence.h"
 #include "ring.h"
 
 namespace ublk {
@@ -164,7 +165,8 @@ class Queue {
   void Run();
   int SetUp();
   void Serve();
-  void Reap(double now_ns);
+  /** Returns the number of requests that have come. */
+  uint32_t Reap(double now_ns);
   void Receive(uint16_t tag, double now_ns);
   void Announce(uint16_t tag);
   void TakeVerdicts();
@@ -189,6 +191,7 @@ class Queue {
   const uint32_t verdicts_mask_;
   Counters counters_;
   DueHeap due_;
+  Precedence precedence_;
   std::vector<Request> requests_;
   std::unique_ptr<Mover> mover_;
   Ring ring_;

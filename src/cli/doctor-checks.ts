@@ -36,9 +36,10 @@ const oldestUblkKernel = [6, 5] as const;
 const newerFeatures = {
   userRecoveryFailIo: "errors while a server is gone (6.13)",
   updateSize: "resize (6.16)",
-  quiesce: "quiesce (6.16)",
   noAutoPartitionScan: "no partition scan (7.0)",
 } as const;
+/** What newer drivers have and blkforge leaves alone; docs/ublk.md says why. */
+const unusedFeatures = { quiesce: "quiesce (6.16)", batchIo: "batched commands (7.0)" } as const;
 /** A device in use for swap should be served from locked memory: the server, its heap and the hot part of the store. */
 const comfortableLockedBytes = 256 * 2 ** 20;
 /** 128 clients, 16 kernel connections, images, sockets, and Node's own. */
@@ -148,10 +149,13 @@ function checkUblk(facts: MachineFacts): Check[] {
 function driverFeatures({ ublkFeatures }: MachineFacts): Check[] {
   if (ublkFeatures === null) return [];
   const missing = Object.entries(newerFeatures).filter(([name]) => !ublkFeatures.includes(name));
-  const found =
+  const used =
     missing.length === 0
       ? "all that blkforge uses"
       : `all but: ${missing.map(([, text]) => text).join(", ")}`;
+  const unused = Object.entries(unusedFeatures).filter(([name]) => ublkFeatures.includes(name));
+  const found =
+    unused.length === 0 ? used : `${used}; not used: ${unused.map(([, text]) => text).join(", ")}`;
   return [checker("ublk")("driver features", true, found)];
 }
 

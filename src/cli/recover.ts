@@ -1,6 +1,12 @@
-/** `blkforge recover`: take over a ublk device whose server has died, and serve it until interrupted. */
+/**
+ * `blkforge recover`: take over a ublk device whose server has died, and serve it until interrupted.
+ *
+ * A server that lives can be replaced too, by another version say: it is killed, which is the one way of leaving that every kernel
+ * with recovery bears under load. The kernel's own way, quiescing (Linux 6.16), is not used, for the reason in docs/ublk.md.
+ */
+import { statSync } from "node:fs";
 import { Command } from "commander";
-import { BlkError, ExitCode } from "../base/errors.js";
+import { BlkError, ExitCode, isSystemError } from "../base/errors.js";
 import { waitFor } from "../linux/block-device.js";
 import { UblkControl } from "../ublk/control.js";
 import { listDevices } from "../ublk/devices.js";
@@ -20,18 +26,29 @@ export const command = new Command("recover")
       "answered are sent again. The device is served as its attach command said; faults set since then are gone.",
   )
   .argument("[device]", "such as /dev/ublkb0 (default: the only one that can be recovered)")
+  .option("--replace", "when its server lives, kill it first")
   .option("--json", "print one JSON object instead of lines")
   .action(recover);
 
 /** How long a dying server may take to be gone. */
 const endDeadlineMs = 5_000;
 
-async function recover(path: string | undefined, { json = false }: { json?: boolean }): Promise<void> {
-  const state = await findState(path);
+type GivenOptions = DeviceOptions & UblkCommandOptions & { listen: string[] };
+
+interface RecoverOptions {
+  replace?: boolean;
+  json?: boolean;
+}
+
+async function recover(
+  path: string | undefined,
+  { replace = false, json = false }: RecoverOptions,
+): Promise<void> {
+  const state = await findState(path, replace);
   const { profile, options, workingDirectory } = state.command;
   // Paths were given from there.
   process.chdir(workingDirectory);
-  const given = options as unknown as DeviceOptions & UblkCommandOptions & { listen: string[] };
+  const given = withSizeOfImage(options as unknown as GivenOptions);
   const server = readServerSpec([{ profile, choice: given, listen: given.listen }], given);
   subtractFloor(server, given.subtractFloor, "ublk");
   const [spec] = server.devices;
@@ -59,7 +76,20 @@ async function recover(path: string | undefined, { json = false }: { json?: bool
   process.exitCode = ExitCode.ok;
 }
 
-async function findState(path: string | undefined): Promise<UblkState> {
+/** The device may have grown since it was attached (`blkforge resize`), and its image with it. */
+function withSizeOfImage(given: GivenOptions): GivenOptions {
+  const { size, file } = given;
+  return size === undefined || file === undefined ? given : { ...given, size: String(statSync(file).size) };
+}
+
+async function findState(path: string | undefined, isReplacing: boolean): Promise<UblkState> {
+  if (path === undefined && isReplacing) {
+    throw new BlkError(
+      "BLK_E_USAGE",
+      "it takes a name to replace a server that lives",
+      "Such as: blkforge recover --replace /dev/ublkb0",
+    );
+  }
   const id = path === undefined ? await onlyRecoverable() : readDeviceId(path);
   const state = id === null ? null : loadState(id);
   if (state === null) {
@@ -76,21 +106,35 @@ async function findState(path: string | undefined): Promise<UblkState> {
       "Remove it with blkforge cleanup, and attach it anew",
     );
   }
+  // Its image, its sockets and its place in the kernel are free only when it is gone, so nothing is prepared before.
+  if (isReplacing && isAlive(state.server)) kill(state.server.pid);
   // A killed process takes a moment to be gone.
   if (!(await waitFor(() => !isAlive(state.server), endDeadlineMs))) {
     throw new BlkError(
       "BLK_E_DEVICE_BUSY",
       `/dev/ublkb${state.id} is served by process ${state.server.pid}`,
-      "There is nothing to recover while that lives",
+      "There is nothing to recover while that lives; --replace kills it first, and requests it has in hand are sent again",
     );
   }
   return state;
 }
 
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    // It has ended by itself.
+    if (!isSystemError(error, "ESRCH")) throw error;
+  }
+}
+
 async function onlyRecoverable(): Promise<number | null> {
   const control = await UblkControl.open();
   try {
-    const waiting = (await listDevices(control)).filter(({ isRecoverable }) => isRecoverable);
+    // What was just killed the kernel may still take for live; beginning to recover waits for it.
+    const waiting = (await listDevices(control)).filter(
+      ({ id, isOrphan, state }) => isOrphan && state !== "dead" && loadState(id)?.isRecoverable,
+    );
     if (waiting.length > 1) {
       throw new BlkError(
         "BLK_E_USAGE",

@@ -18,6 +18,23 @@ describeWith(["qemu-system-x86_64"], "what newer ublk drivers have", () => {
       # A device that had grown all the same would call this shrinking.
       blkforge resize 96M 2>&1 || true
 
+      # A server that lives is replaced under a mounted file system and load.
+      mkfs.ext4 -q -F $DEV && mount $DEV /mnt
+      fio --name=v --directory=/mnt --rw=randwrite --bs=4k --size=4m --ioengine=libaio --iodepth=16 --direct=1 --loops=100000 \
+          --output=/tmp/load.out & load=$!
+      fails blkforge recover $DEV
+      fails blkforge recover --replace
+      for round in 1 2 3; do
+        enough=$(($(writes) + 200))
+        until [ $(writes) -gt $enough ]; do kill -0 $load; usleep 10000; done
+        old=$server
+        recover /tmp/replaced $DEV --replace
+        wait $old || echo replaced $?
+      done
+      kill -INT $load; wait $load || true
+      grep -o 'err= 0' /tmp/load.out
+      umount /mnt && e2fsck -fn $DEV >/dev/null 2>&1 && echo file system is clean
+
       stop; echo status $?
       test -z "$(ls /dev/shm)" && echo no image left
 
@@ -46,15 +63,27 @@ describeWith(["qemu-system-x86_64"], "what newer ublk drivers have", () => {
       fi
       no_process_is_stuck && echo nothing stuck
       test -z "$(ls /sys/class/ublk-char)" && echo nothing left`,
-      { cpus: 2, commandMs: 200_000 },
+      { cpus: 2, commandMs: 400_000 },
     );
     const [major, minor] = kernelRelease.split(".").map(Number);
     const isFrom = (wantedMajor: number, wantedMinor: number) =>
       major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
     const lines = stdout.split("\n");
-    for (const line of ["status 0", "no image left", "a partition", "nothing stuck", "nothing left"]) {
+    for (const line of [
+      "err= 0",
+      "file system is clean",
+      "status 0",
+      "no image left",
+      "a partition",
+      "nothing stuck",
+      "nothing left",
+    ]) {
       expect(lines, stdout).toContain(line);
     }
+    // SIGKILL, as the shell has it.
+    expect(lines.filter((line) => line === "replaced 137")).toHaveLength(3);
+    expect(stdout).toMatch(/\/dev\/ublkb0 is served by process \d+/);
+    expect(stdout).toContain("it takes a name to replace a server that lives");
     if (isFrom(6, 16)) {
       expect(lines, stdout).toContain("sectors 262144");
       expect(stdout).toContain("a device in use only grows");

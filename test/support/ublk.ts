@@ -16,12 +16,12 @@ start() {
   done
   DEV=$(grep -oE '/dev/ublkb[0-9]+' $log)
 }
-# recover LOG: takes over the device whose server has died.
+# recover LOG ARGUMENT...: takes over the device whose server has died.
 recover() {
-  rm -f $1
-  blkforge recover >$1 2>$1.err & server=$!
-  until grep -qs ready $1; do
-    kill -0 $server 2>/dev/null || { cat $1.err >&2; return 1; }
+  log=$1; shift; rm -f $log
+  blkforge recover "$@" >$log 2>$log.err & server=$!
+  until grep -qs ready $log; do
+    kill -0 $server 2>/dev/null || { cat $log.err >&2; return 1; }
     usleep 20000
   done
 }

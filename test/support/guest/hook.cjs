@@ -30,7 +30,8 @@ if (!isMainThread) {
       pauses.push(collect());
       if (pauses.length < 10) return;
       clearInterval(again);
-      fs.writeFileSync("/tmp/gc.log", `${Math.min(...pauses)} ${Math.max(...pauses)}\n`);
+      fs.writeFileSync("/tmp/gc.log.new", `${Math.min(...pauses)} ${Math.max(...pauses)}\n`);
+      fs.renameSync("/tmp/gc.log.new", "/tmp/gc.log");
     }, 150);
   }, 20).unref();
 }
