@@ -9,7 +9,7 @@
  *
  * `--live` asks something else: whether collecting makes the emulator late (support/live-lateness.ts). With `--check` it
  * fails when the drive's p99 lateness is above 200 us. `--seconds N` of each
- * are measured, in turns; in the first half second of a turn the server's JavaScript is being compiled, which shows in a p99 over few seconds.
+ * are measured, in turns.
  */
 import { parseArgs } from "node:util";
 import { ExitCode } from "../src/base/errors.js";

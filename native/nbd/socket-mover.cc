@@ -336,8 +336,11 @@ class SocketMover : public Napi::ObjectWrap<SocketMover>, public TimedTask {
         }
       }
       if (length > 0) was_long_ = false;
+      bool is_decided_here = plain_ && IsIdle();
       if (!TakeInput(kept + length, happened)) return;
       happened = 0;
+      // JavaScript has had its turn: what fell due meanwhile comes before what else has been sent.
+      if (!is_decided_here) break;
       // Not filled to the brim: the socket is empty, or the loop will say that it no longer is.
       if (static_cast<size_t>(got) < wanted && PayloadLeft() == 0) break;
     }

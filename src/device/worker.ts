@@ -14,6 +14,7 @@ import { formatNbdUri, parseNbdUri } from "../nbd/uri.js";
 import { answerCalls } from "./rpc.js";
 import { ServedDevice } from "./served-device.js";
 import type { AddressSpec, DeviceDescription, ThreadSpec } from "./spec.js";
+import { wantsWarmUp, warmUp } from "./warm-up.js";
 
 /** What is in flight at a stop gets this long; a slow disk's longest queue drains in it, a hang does not. */
 const drainDeadlineMs = 10_000;
@@ -47,6 +48,9 @@ class DeviceThread {
         this.devices.push(served);
         served.linkThrough(server);
       }
+      // Classes and their code are the thread's: one drive warms them for all.
+      const warming = devices.find(({ spec }) => wantsWarmUp(spec));
+      if (warming !== undefined) await warmUp(warming.spec);
       return await this.listen(server, addresses, log);
     } catch (error) {
       await this.undo();

@@ -211,7 +211,7 @@ export class Connection implements WatchedPeer {
   private moveSocket(target: BlockTarget): MovedSocket | null {
     const { socket } = this;
     if (socket !== this.options.socket) return null;
-    const moved = MovedSocket.takeOver(socket, target.nativeMemory ?? null, {
+    const moved = MovedSocket.takeOver(socket, target, {
       onInput: (input, fromBytes, endBytes, before) => {
         if (!this.isEnding) this.transmission?.receive(input, fromBytes, endBytes, before);
       },

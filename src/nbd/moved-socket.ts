@@ -8,17 +8,21 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { getSystemErrorName } from "node:util";
-import { loadNative, type NativeSocketMover, type NativeSparseMemory, SocketEvent } from "../base/native.js";
-import type { NativeService } from "../base/target.js";
+import { loadNative, type NativeSocketMover, SocketEvent } from "../base/native.js";
+import type { BlockTarget, NativeService } from "../base/target.js";
 import { DescriptorStream } from "./descriptor-stream.js";
 import { moverCells } from "./mover-cells.js";
 import { descriptorOf } from "./peer-watch.js";
 import { Before, type PayloadReceiver } from "./transmission.js";
 
-/** Room for what a client sends at once: 31 writes of 4 KiB. More would leave the processor's second cache for nothing. */
-const inputBytes = 128 * 1024;
 /** Payloads up to this size are completed in the input buffer; longer ones are worth a destination of their own. */
 export const keptBytes = 32 * 1024;
+/**
+ * Room for what is read at once. Where the addon answers: 31 writes of 4 KiB; more would leave the processor's second cache for nothing.
+ * Where the device decides each request, replies that fall due meanwhile wait for all that was read: 8 writes, some 50 us.
+ */
+const answeredInputBytes = 128 * 1024;
+const decidedInputBytes = keptBytes + 4096;
 /** Pieces of the device's memory handed over at once. */
 const insertCapacity = 1024;
 
@@ -41,7 +45,7 @@ export class MovedSocket implements PayloadReceiver {
   /** Called when the addon has answered all it had in hand, if `setIdle(false)` was said. */
   onAnswered: () => void = () => undefined;
   readonly inserts = new Float64Array(3 * insertCapacity);
-  private readonly input = new Uint8Array(new ArrayBuffer(inputBytes));
+  private readonly input: Uint8Array;
   private readonly state = new Float64Array(
     new ArrayBuffer(moverCells.count * Float64Array.BYTES_PER_ELEMENT),
   );
@@ -55,9 +59,13 @@ export class MovedSocket implements PayloadReceiver {
   private constructor(
     Mover: NonNullable<ReturnType<typeof loadNative>["SocketMover"]>,
     fd: number,
-    memory: NativeSparseMemory | null,
+    target: Pick<BlockTarget, "nativeMemory" | "nativeService">,
     handlers: MovedSocketHandlers,
   ) {
+    const memory = target.nativeMemory ?? null;
+    this.input = new Uint8Array(
+      new ArrayBuffer(target.nativeService == null ? decidedInputBytes : answeredInputBytes),
+    );
     this.handlers = handlers;
     this.mover = new Mover(fd, memory, this.input, this.state, this.inserts, (events) =>
       this.onEvents(events),
@@ -68,11 +76,11 @@ export class MovedSocket implements PayloadReceiver {
    * Takes over from a plain socket, which then is closed: its listeners should be removed. Null when it cannot be done; the socket
    * is as it was then.
    *
-   * @param memory what `insert`ed pieces of replies lie in
+   * @param target in whose memory `insert`ed pieces of replies lie, if it has any
    */
   static takeOver(
     stream: Duplex,
-    memory: NativeSparseMemory | null,
+    target: Pick<BlockTarget, "nativeMemory" | "nativeService">,
     handlers: MovedSocketHandlers,
   ): MovedSocket | null {
     const { SocketMover } = loadNative();
@@ -81,7 +89,7 @@ export class MovedSocket implements PayloadReceiver {
     // A client that has not read its handshake yet has bytes waiting within the stream.
     const isQuiet = stream.writableLength === 0 && stream.readableLength === 0;
     if (SocketMover === undefined || fd < 0 || !isQuiet) return null;
-    const moved = new MovedSocket(SocketMover, fd, memory, handlers);
+    const moved = new MovedSocket(SocketMover, fd, target, handlers);
     // The addon has a duplicate of the descriptor: this closes Node's and leaves the connection as it is.
     stream.on("error", () => undefined);
     stream.destroy();

@@ -242,3 +242,18 @@ describe("the virtual clock", () => {
     expect(() => clock.advanceTo(9)).toThrow("never goes back");
   });
 });
+
+test("a clock for rehearsals skips to its deadline and meets it, once", () => {
+  const clock = new LiveClock();
+  onTestFinished(() => clock.close());
+  let met = 0;
+  clock.onDeadline = () => met++;
+  expect(clock.meetDeadline()).toBe(false);
+  clock.skip(3600e9);
+  const deadlineNs = clock.nowNs() + 3600e9;
+  clock.arm(deadlineNs);
+  expect(clock.meetDeadline()).toBe(true);
+  expect(met).toBe(1);
+  expect(clock.nowNs()).toBeGreaterThanOrEqual(deadlineNs);
+  expect(clock.meetDeadline()).toBe(false);
+});

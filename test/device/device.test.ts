@@ -129,6 +129,47 @@ describe("time", () => {
   });
 });
 
+describe("a host that takes time for each reply", () => {
+  /** 200 requests that fall due 1 us apart, and 3 us for each reply. */
+  function busyBench() {
+    const it = bench({ capacity: 256 });
+    const { clock, requests, device } = it;
+    let spentNs = 0;
+    const virtualNowNs = clock.nowNs.bind(clock);
+    clock.nowNs = () => virtualNowNs() + spentNs;
+    const rounds: number[] = [];
+    const replied: number[] = [];
+    let inRound = 0;
+    const owner: RequestOwner = {
+      onCompletion(slot) {
+        replied.push(clock.nowNs() - requests.dueNs[slot]);
+        spentNs += 3_000;
+        inRound++;
+        requests.release(slot);
+      },
+      onCompletionsEnd() {
+        rounds.push(inRound);
+        inRound = 0;
+      },
+    };
+    for (let i = 0; i < 200; i++) {
+      clock.advanceTo(i * 1_000);
+      it.submit("read", { from: owner });
+    }
+    device.pump();
+    return { clock, rounds, replied };
+  }
+
+  test("sends what falls due meanwhile before the sockets have their turn, and what is ready with each round", () => {
+    const { clock, rounds, replied } = busyBench();
+    // The first is due at 1 ms; whatever its round and those after it take, nothing else is asked of the clock in between.
+    clock.advanceTo(1_000_000);
+    expect(replied).toHaveLength(200);
+    expect(rounds.length).toBeGreaterThan(3);
+    expect(Math.min(...replied)).toBeGreaterThanOrEqual(0);
+  });
+});
+
 describe("bytes", () => {
   test("a write is there for every later read, before its own reply", () => {
     const { device, submit } = bench();
