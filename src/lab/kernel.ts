@@ -33,7 +33,7 @@ export interface FindKernelOptions {
 const preferredSeries = "6.12";
 
 /**
- * @param wanted a version such as "6.12", the path of a kernel image, or undefined for the default.
+ * @param wanted a version such as "6.12", or "7" for the newest of all 7.x, the path of a kernel image, or undefined for the default.
  * @throws BlkError BLK_E_KERNEL, or BLK_E_USAGE for what is neither version nor path.
  */
 export async function findKernel(
@@ -43,11 +43,11 @@ export async function findKernel(
 ): Promise<Kernel> {
   if (wanted === undefined) return runningKernel() ?? (await defaultKernel(cache, options));
   if (wanted.includes("/")) return kernelFromFile(wanted);
-  if (!/^\d+\.\d+(\.\d+)?$/.test(wanted)) {
+  if (!/^\d+(\.\d+){0,2}$/.test(wanted)) {
     throw new BlkError(
       "BLK_E_USAGE",
       `"${wanted}" is neither a kernel version nor the path of a kernel image`,
-      "Write a version such as 6.12, or a path such as ./vmlinuz",
+      "Write a version such as 6.12 or 7, or a path such as ./vmlinuz",
     );
   }
   return kernelFromPackage(cache, wanted, options);

@@ -1,5 +1,5 @@
 /**
- * Runs a shell script in the VM with a device attached, for tests of the real kernel. BLKFORGE_KERNEL=7.2 has them before
+ * Runs a shell script in the VM with a device attached, for tests of the real kernel. BLKFORGE_KERNEL=7 has them before
  * another than the lab's own.
  */
 import { PassThrough } from "node:stream";
