@@ -23,6 +23,8 @@ const rounds = 3;
 /** Small enough for what is written to lie in memory. */
 const size = "2G";
 const allowedP99Ns = 200_000;
+/** What an instant device is late by on an idle machine is a tenth of what is allowed; half of it is not the emulator's. */
+const idleP99Ns = allowedP99Ns / 2;
 
 /** The SLC cache would take all the run writes before the other flash sees any of it. */
 const drive = ["nvme", "--set", "slcCache.static=0", "--set", "slcCache.dynamic=0"];
@@ -41,7 +43,7 @@ interface Measured {
  * machine is not equally busy all the time, and the round with the median p99 speaks for each.
  */
 export async function benchLive(runtimeSeconds: number, isJson: boolean): Promise<boolean> {
-  await ensurePackages(["clients"]);
+  await ensurePackages(["clients"], { yes: true });
   const served = [
     { name: "nvme, steady state", args: steadyDrive },
     { name: "nvme, fresh", args: drive },
@@ -70,6 +72,11 @@ export async function benchLive(runtimeSeconds: number, isJson: boolean): Promis
     ...[`p99 of ${rounds} rounds`, "write amplification"],
   ];
   console.log(formatTable([head, ...rows]));
+  if (instant.lateness.p99Ns > idleP99Ns) {
+    console.log(
+      `This machine is not idle: even an instant device is late by ${formatDuration(instant.lateness.p99Ns)} at p99.`,
+    );
+  }
   return isMet;
 }
 
