@@ -26,8 +26,8 @@ export default defineConfig({
           name: "kernel",
           include: ["test/kernel/**/*.test.ts"],
           // A VM under software emulation takes its time; each stage has a deadline of its own in src/lab.
-          testTimeout: 900_000,
-          hookTimeout: 900_000,
+          testTimeout: 1_200_000,
+          hookTimeout: 1_200_000,
           fileParallelism: false,
         },
       },

@@ -33,7 +33,6 @@ function guest(script: string, { cpus = 2 } = {}) {
     withBlkforge: true,
     time: "virtual",
     cpus,
-    deadlinesMs: { command: 240_000 },
   });
 }
 

@@ -64,7 +64,7 @@ describeWith(["qemu-system-x86_64"], "what newer ublk drivers have", () => {
       fi
       no_process_is_stuck && echo nothing stuck
       test -z "$(ls /sys/class/ublk-char)" && echo nothing left`,
-      { cpus: 2, commandMs: 800_000 },
+      { cpus: 2 },
     );
     const [major, minor] = kernelRelease.split(".").map(Number);
     const isFrom = (wantedMajor: number, wantedMinor: number) =>

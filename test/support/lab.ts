@@ -6,6 +6,12 @@ import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import { type LabExecOptions, type LabResult, labExec } from "../../src/lab/exec.js";
 
+/**
+ * A script takes up to five minutes under software emulation, and a multiple of that on a machine that does other things too. Somewhat
+ * less than a test's own limit (vitest.config.ts), as the guest's end tells more.
+ */
+export const guestCommandMs = 1_000_000;
+
 export interface LabRun extends LabResult {
   stdout: string;
   stderr: string;
@@ -21,6 +27,7 @@ export async function inGuest(script: string, options: Omit<LabExecOptions, "com
     const kernel = process.env.BLKFORGE_KERNEL;
     result = await labExec({
       ...(kernel === undefined ? {} : { kernel }),
+      deadlinesMs: { command: guestCommandMs },
       ...options,
       command: [`set -eu\n${script}`],
       stdout,

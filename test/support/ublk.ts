@@ -1,7 +1,7 @@
 /** Shell functions for tests of ublk in the guest, and the guest to run them in. */
 import { readFileSync } from "node:fs";
 import type { LabExecOptions } from "../../src/lab/exec.js";
-import { inGuest, type LabRun } from "./lab.js";
+import { guestCommandMs, inGuest, type LabRun } from "./lab.js";
 
 /** No deadlines in here: in virtual time an idle guest's clock leaps ahead. */
 const helpers = `
@@ -49,7 +49,7 @@ const guestFile = (name: string): string => readFileSync(new URL(`./guest/${name
 /** Runs a script in a guest with blkforge and nothing attached. */
 export function ublkGuest(
   script: string,
-  { cpus = 4, commandMs = 400_000, ...more }: Partial<LabExecOptions> & { commandMs?: number } = {},
+  { cpus = 4, commandMs = guestCommandMs, ...more }: Partial<LabExecOptions> & { commandMs?: number } = {},
 ): Promise<LabRun> {
   return inGuest(`${helpers}\n${script}`, {
     withBlkforge: true,
