@@ -10,7 +10,7 @@
  * Not modelled: the second register's own fullness in cache reads, command polling, and power limits other than `limit`.
  */
 import { assert } from "../../base/assert.js";
-import type { EventLanes } from "../event-lanes.js";
+import { type EventLanes, heapLane } from "../event-lanes.js";
 import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
 import type { Geometry } from "./geometry.js";
@@ -104,6 +104,8 @@ export class Flash {
   /** Time in the cells, and bytes over the channel. */
   readonly arrayNs: Float64Array;
   readonly bytes: Int32Array;
+  /** Lane of the event that ends the sensing of a read of the host, if others as long are in it. */
+  readonly eventLane: Int8Array;
   freeOps: number;
 
   /** Operations ended, by work. */
@@ -188,6 +190,7 @@ export class Flash {
     this.sequence = new Float64Array(capacity);
     this.arrayNs = new Float64Array(capacity);
     this.bytes = new Int32Array(capacity);
+    this.eventLane = new Int8Array(capacity);
     this.die = new Int32Array(capacity);
     this.lane = new Int32Array(capacity);
     this.bytesLeft = new Int32Array(capacity);
@@ -267,6 +270,7 @@ export class Flash {
     const op = this.free[--this.freeOps];
     this.work[op] = work;
     this.owner[op] = owner;
+    this.eventLane[op] = heapLane;
     return op;
   }
 
@@ -460,7 +464,7 @@ export class Flash {
       this.activeReads[die]++;
       if (isOvertaking) this.overtaken[die]++;
       this.dieBusyNs[die] += this.arrayNs[op];
-      this.events.push(nowNs + this.arrayNs[op], this.sensedEvent + lane);
+      this.events.pushTo(this.eventLane[op], nowNs + this.arrayNs[op], this.sensedEvent + lane);
     }
   }
 

@@ -185,11 +185,12 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
     const mostPrograms = Math.max(2 * geometry.dies, Math.ceil(bufferUnits / geometry.slcProgramUnits)) + 4;
     this.reservedOperations = mostPrograms + Collector.mostOperations(geometry);
     const operations = this.reservedOperations + readOperations + capacity;
-    // Each request has at most one event waiting.
+    // Each request has at most one event waiting. Pages that take equally long are sensed in order.
     this.events = new EventLanes(
       capacity + timers + Flash.mostEvents(parameters, geometry),
       orderlyKinds,
       eventBits,
+      this.pageTimes.readClasses,
     );
     this.flash = new Flash({
       parameters: parameters.flash,
@@ -508,7 +509,9 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
         const op = flash.acquire(Work.read, slot);
         flash.amount[op] = this.bytesWithin(slot, unit, next);
         this.readsLeft[slot]++;
-        const readNs = pageTimes.readNs + this.wear.retryNs(pageTimes.superblock);
+        const retryNs = this.wear.retryNs(pageTimes.superblock);
+        if (retryNs === 0) flash.eventLane[op] = orderlyKinds + pageTimes.readClass;
+        const readNs = pageTimes.readNs + retryNs;
         flash.submit(op, pageTimes.die, pageTimes.plane, readNs, (next - unit) * unitBytes, nowNs);
       }
       counters.hostRead += next - unit;
