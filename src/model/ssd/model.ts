@@ -258,6 +258,8 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
   arrive(slot: RequestSlot, nowNs: number): void {
     // What happens at this instant because of an earlier arrival happens first, however the host slices its calls.
     while (this.events.nextNs <= nowNs) this.step();
+    if (this.requests.op[slot] === Op.read)
+      this.mapping.expect(Math.floor(this.requests.offsetBytes[slot] / unitBytes));
     this.breakdown.reset(slot);
     this.sinceNs[slot] = nowNs;
     this.collector.isIdleTime = false;
