@@ -260,13 +260,23 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
     while (this.events.nextNs <= nowNs) this.step();
     if (this.requests.op[slot] === Op.read)
       this.mapping.expect(Math.floor(this.requests.offsetBytes[slot] / unitBytes));
-    this.breakdown.reset(slot);
+    this.resetBreakdown(slot);
     this.sinceNs[slot] = nowNs;
     this.collector.isIdleTime = false;
     this.collector.isFoldTime = false;
     if (this.inDrive++ === 0) {
       this.busySinceNs = nowNs;
       this.wakeNs = this.recoveryNs(nowNs);
+    }
+    const isFetchedAtOnce =
+      this.arbiter.canBePassed &&
+      this.firmwareFreeNs <= nowNs &&
+      this.active < this.parameters.queue.depth &&
+      !this.isBarred &&
+      this.requests.op[slot] !== Op.flush;
+    if (isFetchedAtOnce) {
+      this.begin(slot, nowNs);
+      return;
     }
     this.arbiter.push(slot, this.requests.queue[slot]);
     this.fetch(nowNs);
@@ -360,6 +370,14 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
       }
       this.begin(slot, nowNs);
     }
+  }
+
+  /** What the command's way adds to or may leave out; the other parts are set in passing, or are a hard disk's. */
+  private resetBreakdown(slot: RequestSlot): void {
+    const { mediaNs, transferNs, cacheNs } = this.breakdown;
+    mediaNs[slot] = 0;
+    transferNs[slot] = 0;
+    cacheNs[slot] = 0;
   }
 
   private begin(slot: RequestSlot, nowNs: number): void {
@@ -492,14 +510,14 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
       }
       const address = mapping.locate(unit);
       let next = unit + 1;
+      if (address !== nowhere) pageTimes.locate(address);
       if (address === nowhere) {
         counters.unmappedReads++;
         readyBytes += this.bytesWithin(slot, unit, next);
-      } else if (this.frontiers.isBuffered(address)) {
+      } else if (this.frontiers.isBufferedIn(pageTimes.superblock, address)) {
         counters.bufferHits++;
         readyBytes += this.bytesWithin(slot, unit, next);
       } else {
-        pageTimes.locate(address);
         const pageEnd = pageTimes.page + geometry.pageUnits;
         while (
           next < end &&
