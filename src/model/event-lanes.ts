@@ -5,6 +5,7 @@
  *
  * The order is that of the heap alone: by time, ties by insertion. A lane makes of the heap's logarithm a comparison.
  */
+import { assert } from "../base/assert.js";
 import { EventHeap } from "./event-heap.js";
 
 /** No lane: the heap. */
@@ -78,6 +79,11 @@ export class EventLanes {
       if (length === 0) this.headsNs[lane] = timeNs;
       usedLane = lane;
     } else {
+      const isFull = lane !== heapLane && this.lengths[lane] > this.mask;
+      assert(
+        !isFull || this.heap.capacity > mostInLane,
+        "a lane of a small queue never holds more events than its capacity",
+      );
       this.heap.push(timeNs, event, order);
     }
     // The youngest of several at an instant comes last.
