@@ -8,7 +8,14 @@
 import { assert } from "../base/assert.js";
 import { EventHeap } from "./event-heap.js";
 
-const heapLane = -1;
+/** No lane: the heap. */
+export const heapLane = -1;
+
+/**
+ * Events a lane holds, at most: what fits in a cache that is near, for a ring goes through all of its memory. Further ones go
+ * to the heap.
+ */
+const mostInLane = 128;
 
 export class EventLanes {
   /** Time of the earliest event; Infinity when there is none. */
@@ -16,11 +23,11 @@ export class EventLanes {
   private earliestLane = heapLane;
   private nextOrder = 0;
   private readonly heap: EventHeap;
-  /** Rings of all lanes, one after the other. */
-  private readonly timesNs: Float64Array;
-  private readonly orders: Float64Array;
+  /** Rings of all lanes, one after the other: of each event the time and the order, and the event. */
+  private readonly keys: Float64Array;
   private readonly events: Int32Array;
   private readonly mask: number;
+  private readonly ringShift: number;
   /** Place of the first and number of events, by lane; and the times of the first and of the last that was put in. */
   private readonly heads: Int32Array;
   private readonly lengths: Int32Array;
@@ -29,19 +36,22 @@ export class EventLanes {
 
   /**
    * @param capacity events waiting at once.
-   * @param lanes kinds of event that have one: 0 up to this.
+   * @param orderlyKinds kinds of event that have a lane of this number: 0 up to this.
    * @param kindShift where in an event its kind begins.
+   * @param furtherLanes lanes after these, for `pushTo`.
    */
   constructor(
     capacity: number,
-    private readonly lanes: number,
+    private readonly orderlyKinds: number,
     private readonly kindShift: number,
+    furtherLanes = 0,
   ) {
+    const lanes = orderlyKinds + furtherLanes;
     this.heap = new EventHeap(capacity);
-    const size = 2 ** Math.ceil(Math.log2(capacity));
+    this.ringShift = Math.ceil(Math.log2(Math.min(capacity, mostInLane)));
+    const size = 2 ** this.ringShift;
     this.mask = size - 1;
-    this.timesNs = new Float64Array(lanes * size);
-    this.orders = new Float64Array(lanes * size);
+    this.keys = new Float64Array(2 * lanes * size);
     this.events = new Int32Array(lanes * size);
     this.heads = new Int32Array(lanes);
     this.lengths = new Int32Array(lanes);
@@ -50,28 +60,36 @@ export class EventLanes {
   }
 
   push(timeNs: number, event: number): void {
+    const kind = event >>> this.kindShift;
+    this.pushTo(kind < this.orderlyKinds ? kind : heapLane, timeNs, event);
+  }
+
+  /** @param lane of events that mostly end in the order they began, or `heapLane`. */
+  pushTo(lane: number, timeNs: number, event: number): void {
     const order = this.nextOrder++;
-    const lane = event >>> this.kindShift;
-    if (lane < this.lanes && timeNs >= this.tailsNs[lane]) {
+    let usedLane = heapLane;
+    if (lane !== heapLane && timeNs >= this.tailsNs[lane] && this.lengths[lane] <= this.mask) {
       const length = this.lengths[lane]++;
-      assert(length <= this.mask, "a lane never holds more events than its capacity");
-      const place = lane * (this.mask + 1) + ((this.heads[lane] + length) & this.mask);
-      this.timesNs[place] = timeNs;
-      this.orders[place] = order;
+      const place = (lane << this.ringShift) + ((this.heads[lane] + length) & this.mask);
+      const { keys } = this;
+      keys[2 * place] = timeNs;
+      keys[2 * place + 1] = order;
       this.events[place] = event;
       this.tailsNs[lane] = timeNs;
       if (length === 0) this.headsNs[lane] = timeNs;
-      // The youngest of several at an instant comes last.
-      if (timeNs < this.nextNs) {
-        this.nextNs = timeNs;
-        this.earliestLane = lane;
-      }
+      usedLane = lane;
     } else {
+      const isFull = lane !== heapLane && this.lengths[lane] > this.mask;
+      assert(
+        !isFull || this.heap.capacity > mostInLane,
+        "a lane of a small queue never holds more events than its capacity",
+      );
       this.heap.push(timeNs, event, order);
-      if (timeNs < this.nextNs) {
-        this.nextNs = timeNs;
-        this.earliestLane = heapLane;
-      }
+    }
+    // The youngest of several at an instant comes last.
+    if (timeNs < this.nextNs) {
+      this.nextNs = timeNs;
+      this.earliestLane = usedLane;
     }
   }
 
@@ -82,12 +100,13 @@ export class EventLanes {
     if (lane === heapLane) {
       event = this.heap.pop();
     } else {
-      const first = lane * (this.mask + 1);
+      const first = lane << this.ringShift;
       const head = this.heads[lane];
       event = this.events[first + head];
       const next = (head + 1) & this.mask;
       this.heads[lane] = next;
-      this.headsNs[lane] = --this.lengths[lane] === 0 ? Number.POSITIVE_INFINITY : this.timesNs[first + next];
+      this.headsNs[lane] =
+        --this.lengths[lane] === 0 ? Number.POSITIVE_INFINITY : this.keys[2 * (first + next)];
     }
     this.findEarliest();
     return event;
@@ -109,6 +128,8 @@ export class EventLanes {
   }
 
   private firstOrder(lane: number): number {
-    return lane === heapLane ? this.heap.firstOrder : this.orders[lane * (this.mask + 1) + this.heads[lane]];
+    return lane === heapLane
+      ? this.heap.firstOrder
+      : this.keys[2 * ((lane << this.ringShift) + this.heads[lane]) + 1];
   }
 }

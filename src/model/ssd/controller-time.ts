@@ -23,7 +23,8 @@ export class ControllerTime {
   commands(slot: number): number {
     const { op, lengthBytes } = this.requests;
     if (op[slot] !== Op.read && op[slot] !== Op.write) return 1;
-    return Math.max(1, Math.ceil(lengthBytes[slot] / this.maximumTransferBytes));
+    const bytes = lengthBytes[slot];
+    return bytes <= this.maximumTransferBytes ? 1 : Math.ceil(bytes / this.maximumTransferBytes);
   }
 
   /** Time of one command. */

@@ -10,7 +10,7 @@
  * Not modelled: the second register's own fullness in cache reads, command polling, and power limits other than `limit`.
  */
 import { assert } from "../../base/assert.js";
-import type { EventLanes } from "../event-lanes.js";
+import { type EventLanes, heapLane } from "../event-lanes.js";
 import type { ModelObserver } from "../observer.js";
 import { Ring } from "../ring.js";
 import type { Geometry } from "./geometry.js";
@@ -104,6 +104,8 @@ export class Flash {
   /** Time in the cells, and bytes over the channel. */
   readonly arrayNs: Float64Array;
   readonly bytes: Int32Array;
+  /** Lane of the event that ends the sensing of a read of the host, if others as long are in it. */
+  readonly eventLane: Int8Array;
   freeOps: number;
 
   /** Operations ended, by work. */
@@ -139,6 +141,7 @@ export class Flash {
   private readonly laneHead: Int32Array;
   private readonly laneTail: Int32Array;
 
+  private readonly channelOf: Int32Array;
   private readonly channelOp: Int32Array;
   private readonly outHead: Int32Array;
   private readonly outTail: Int32Array;
@@ -188,6 +191,7 @@ export class Flash {
     this.sequence = new Float64Array(capacity);
     this.arrayNs = new Float64Array(capacity);
     this.bytes = new Int32Array(capacity);
+    this.eventLane = new Int8Array(capacity);
     this.die = new Int32Array(capacity);
     this.lane = new Int32Array(capacity);
     this.bytesLeft = new Int32Array(capacity);
@@ -211,6 +215,7 @@ export class Flash {
     this.laneOp = new Int32Array(dies * this.lanes).fill(none);
     this.laneHead = new Int32Array(dies * this.lanes).fill(none);
     this.laneTail = new Int32Array(dies * this.lanes).fill(none);
+    this.channelOf = Int32Array.from({ length: dies }, (_, die) => geometry.channelOf(die));
     this.channelOp = new Int32Array(channels).fill(none);
     this.outHead = new Int32Array(channels).fill(none);
     this.outTail = new Int32Array(channels).fill(none);
@@ -267,6 +272,7 @@ export class Flash {
     const op = this.free[--this.freeOps];
     this.work[op] = work;
     this.owner[op] = owner;
+    this.eventLane[op] = heapLane;
     return op;
   }
 
@@ -297,6 +303,11 @@ export class Flash {
     if (work <= lastUrgent) {
       const lane = this.lanes === 1 ? die : die * this.lanes + plane;
       this.lane[op] = lane;
+      if (this.isFree(die, lane)) {
+        // Nothing to queue for: the same as below, in fewer steps.
+        this.startRead(die, lane, op, nowNs);
+        return;
+      }
       if (this.laneHead[lane] === none) this.laneHead[lane] = op;
       else this.next[this.laneTail[lane]] = op;
       this.laneTail[lane] = op;
@@ -454,14 +465,31 @@ export class Flash {
       const op = laneHead[lane];
       if (op === none || laneOp[lane] !== none) continue;
       laneHead[lane] = this.next[op];
-      laneOp[lane] = op;
       this.waitingReads[die]--;
       this.allWaitingReads--;
-      this.activeReads[die]++;
       if (isOvertaking) this.overtaken[die]++;
-      this.dieBusyNs[die] += this.arrayNs[op];
-      this.events.push(nowNs + this.arrayNs[op], this.sensedEvent + lane);
+      this.startRead(die, lane, op, nowNs);
     }
+  }
+
+  private startRead(die: number, lane: number, op: number, nowNs: number): void {
+    const arrayNs = this.arrayNs[op];
+    this.laneOp[lane] = op;
+    this.activeReads[die]++;
+    this.dieBusyNs[die] += arrayNs;
+    this.events.pushTo(this.eventLane[op], nowNs + arrayNs, this.sensedEvent + lane);
+  }
+
+  /** Whether a read can start at once: nothing else waits for the die, and nothing keeps it away. */
+  private isFree(die: number, lane: number): boolean {
+    return (
+      this.laneOp[lane] === none &&
+      this.waitingReads[die] === 0 &&
+      this.phase[die] === Phase.idle &&
+      this.backgroundHead[die] === none &&
+      !this.isBlocking &&
+      !this.isLimited
+    );
   }
 
   private startBackground(die: number, nowNs: number): void {
@@ -472,7 +500,7 @@ export class Flash {
     this.suspends[die] = 0;
     if (this.arrivesByChannel(op)) {
       this.phase[die] = Phase.loading;
-      const channel = die % this.channels;
+      const channel = this.channelOf[die];
       this.enqueueIn(channel, op);
       if (this.channelOp[channel] === none) this.nextTransfer(channel, nowNs);
     } else {
@@ -514,12 +542,17 @@ export class Flash {
   }
 
   private sendOut(op: number, nowNs: number): void {
-    const channel = this.die[op] % this.channels;
+    const channel = this.channelOf[this.die[op]];
+    if (this.channelOp[channel] === none) {
+      // A channel stands still only when nothing waits for it.
+      this.outPassed[channel]++;
+      this.transfer(channel, op, this.bytesLeft[op], nowNs);
+      return;
+    }
     if (this.outHead[channel] === none) this.outHead[channel] = op;
     else this.next[this.outTail[channel]] = op;
     this.outTail[channel] = op;
     this.next[op] = none;
-    if (this.channelOp[channel] === none) this.nextTransfer(channel, nowNs);
   }
 
   private enqueueIn(channel: number, op: number): void {
@@ -544,6 +577,10 @@ export class Flash {
       outPassed[channel] = 0;
       bytes = Math.min(this.chunkBytes, this.bytesLeft[op]);
     }
+    this.transfer(channel, op, bytes, nowNs);
+  }
+
+  private transfer(channel: number, op: number, bytes: number, nowNs: number): void {
     this.channelOp[channel] = op;
     const timeNs = this.commandNs + bytes * this.nsPerByte;
     this.channelBusyNs[channel] += timeNs;

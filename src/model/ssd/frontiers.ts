@@ -149,9 +149,13 @@ export class Frontiers {
 
   /** Whether data at an address are still in the buffer. */
   isBuffered(address: number): boolean {
-    const { geometry } = this;
-    const superblock = Math.floor(address / geometry.superblockUnits);
+    return this.isBufferedIn(Math.floor(address / this.geometry.superblockUnits), address);
+  }
+
+  /** The same for who knows the address's superblock. */
+  isBufferedIn(superblock: number, address: number): boolean {
     if (this.superblocks.pending[superblock] === 0) return false;
+    const { geometry } = this;
     const place = address - superblock * geometry.superblockUnits;
     const program = Math.floor(place / this.programUnitsOf(superblock));
     return this.isProgrammed[superblock * geometry.programsPerSuperblock + program] === 0;

@@ -28,6 +28,12 @@ const absent = 0xffffffff;
 /** Bits of a backward entry. */
 const backwardBits = 24;
 
+/**
+ * Units that are looked ahead at together. Memory answers so many in the time of one; more would still be waiting for each
+ * other when the first is needed.
+ */
+const expectedAtOnce = 4;
+
 /** Units of a segment: how finely it is known that nothing is mapped. */
 const segmentShift = 16;
 
@@ -46,6 +52,10 @@ export class Mapping {
   private readonly mappedInSegment: Uint32Array;
   private readonly superblockUnits: number;
   private readonly hostUnits: number;
+  /** Units that will be looked up, and what has been fetched for them. */
+  private readonly expected = new Uint32Array(expectedAtOnce);
+  private readonly fetched = new Uint32Array(expectedAtOnce);
+  private expectedCount = 0;
   /** Scratch of the lists: one stripe. */
   private readonly groups: Uint32Array;
   private readonly entries: Uint32Array;
@@ -82,6 +92,23 @@ export class Mapping {
     if (!this.isMoved(unit)) return this.layout.locate(unit);
     const entry = this.forward[unit];
     return entry === trimmed ? nowhere : entry - 1;
+  }
+
+  /**
+   * Says that a unit will be looked up before long. Its entry is fetched together with those of others, before the firmware
+   * has decoded the first: several at the same time take as long as one. Nothing depends on it but speed.
+   */
+  expect(unit: number): void {
+    this.expected[this.expectedCount++] = unit;
+    if (this.expectedCount < expectedAtOnce) return;
+    this.expectedCount = 0;
+    const { expected, hasEntry, forward, fetched } = this;
+    for (let i = 0; i < expectedAtOnce; i++) {
+      const next = expected[i];
+      // Without a branch, which would wait for the bit. What has no entry reads the first, which is always near; results
+      // are stored, so that the compiler does not leave the reading out.
+      fetched[i] = forward[(next & -((hasEntry[next >>> 5] >>> (next & 31)) & 1)) >>> 0];
+    }
   }
 
   /** The unit whose data lie at an address; `nowhere` if they are no longer valid. */

@@ -185,11 +185,12 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
     const mostPrograms = Math.max(2 * geometry.dies, Math.ceil(bufferUnits / geometry.slcProgramUnits)) + 4;
     this.reservedOperations = mostPrograms + Collector.mostOperations(geometry);
     const operations = this.reservedOperations + readOperations + capacity;
-    // Each request has at most one event waiting.
+    // Each request has at most one event waiting. Pages that take equally long are sensed in order.
     this.events = new EventLanes(
       capacity + timers + Flash.mostEvents(parameters, geometry),
       orderlyKinds,
       eventBits,
+      this.pageTimes.readClasses,
     );
     this.flash = new Flash({
       parameters: parameters.flash,
@@ -257,13 +258,25 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
   arrive(slot: RequestSlot, nowNs: number): void {
     // What happens at this instant because of an earlier arrival happens first, however the host slices its calls.
     while (this.events.nextNs <= nowNs) this.step();
-    this.breakdown.reset(slot);
+    if (this.requests.op[slot] === Op.read)
+      this.mapping.expect(Math.floor(this.requests.offsetBytes[slot] / unitBytes));
+    this.resetBreakdown(slot);
     this.sinceNs[slot] = nowNs;
     this.collector.isIdleTime = false;
     this.collector.isFoldTime = false;
     if (this.inDrive++ === 0) {
       this.busySinceNs = nowNs;
       this.wakeNs = this.recoveryNs(nowNs);
+    }
+    const isFetchedAtOnce =
+      this.arbiter.canBePassed &&
+      this.firmwareFreeNs <= nowNs &&
+      this.active < this.parameters.queue.depth &&
+      !this.isBarred &&
+      this.requests.op[slot] !== Op.flush;
+    if (isFetchedAtOnce) {
+      this.begin(slot, nowNs);
+      return;
     }
     this.arbiter.push(slot, this.requests.queue[slot]);
     this.fetch(nowNs);
@@ -357,6 +370,14 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
       }
       this.begin(slot, nowNs);
     }
+  }
+
+  /** What the command's way adds to or may leave out; the other parts are set in passing, or are a hard disk's. */
+  private resetBreakdown(slot: RequestSlot): void {
+    const { mediaNs, transferNs, cacheNs } = this.breakdown;
+    mediaNs[slot] = 0;
+    transferNs[slot] = 0;
+    cacheNs[slot] = 0;
   }
 
   private begin(slot: RequestSlot, nowNs: number): void {
@@ -489,14 +510,14 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
       }
       const address = mapping.locate(unit);
       let next = unit + 1;
+      if (address !== nowhere) pageTimes.locate(address);
       if (address === nowhere) {
         counters.unmappedReads++;
         readyBytes += this.bytesWithin(slot, unit, next);
-      } else if (this.frontiers.isBuffered(address)) {
+      } else if (this.frontiers.isBufferedIn(pageTimes.superblock, address)) {
         counters.bufferHits++;
         readyBytes += this.bytesWithin(slot, unit, next);
       } else {
-        pageTimes.locate(address);
         const pageEnd = pageTimes.page + geometry.pageUnits;
         while (
           next < end &&
@@ -508,7 +529,9 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
         const op = flash.acquire(Work.read, slot);
         flash.amount[op] = this.bytesWithin(slot, unit, next);
         this.readsLeft[slot]++;
-        const readNs = pageTimes.readNs + this.wear.retryNs(pageTimes.superblock);
+        const retryNs = this.wear.retryNs(pageTimes.superblock);
+        if (retryNs === 0) flash.eventLane[op] = orderlyKinds + pageTimes.readClass;
+        const readNs = pageTimes.readNs + retryNs;
         flash.submit(op, pageTimes.die, pageTimes.plane, readNs, (next - unit) * unitBytes, nowNs);
       }
       counters.hostRead += next - unit;

@@ -12,6 +12,8 @@ export class PageTimes {
   die = 0;
   plane = 0;
   readNs = 0;
+  /** Number of that time among those a page can take. */
+  readClass = 0;
   superblock = 0;
   /** First address of the flash page. */
   page = 0;
@@ -20,8 +22,13 @@ export class PageTimes {
   readonly firstReadNs: number;
   readonly longestReadNs: number;
 
-  private readonly byType: Float64Array;
-  private readonly slcReadNs: number;
+  /** How many different times pages take to sense. */
+  readonly readClasses: number;
+
+  /** By page type, and last of pages in SLC mode. */
+  private readonly times: Float64Array;
+  private readonly classes: Uint8Array;
+  private readonly slc: number;
 
   constructor(
     private readonly geometry: Geometry,
@@ -29,12 +36,16 @@ export class PageTimes {
     flash: SsdParameters["flash"],
   ) {
     const { read } = flash;
-    this.byType = Float64Array.from({ length: geometry.bits }, (_, type) =>
+    const byType = Array.from({ length: geometry.bits }, (_, type) =>
       typeof read === "number" ? read : read[Math.min(type, read.length - 1)],
     );
-    this.firstReadNs = this.byType[0];
-    this.longestReadNs = Math.max(...this.byType);
-    this.slcReadNs = flash.slcMode.read;
+    this.firstReadNs = byType[0];
+    this.longestReadNs = Math.max(...byType);
+    this.times = Float64Array.of(...byType, flash.slcMode.read);
+    const different = [...new Set(this.times)];
+    this.readClasses = different.length;
+    this.classes = Uint8Array.from(this.times, (timeNs) => different.indexOf(timeNs));
+    this.slc = byType.length;
   }
 
   locate(address: number): void {
@@ -51,6 +62,8 @@ export class PageTimes {
     this.die = program % geometry.dies;
     this.plane = page % planes;
     this.page = address - (within - page * pageUnits);
-    this.readNs = isSlc ? this.slcReadNs : this.byType[Math.floor(page / planes)];
+    const type = isSlc ? this.slc : Math.floor(page / planes);
+    this.readNs = this.times[type];
+    this.readClass = this.classes[type];
   }
 }

@@ -73,6 +73,14 @@ export class Arbiter {
     this.left = new Float64Array(classCount);
   }
 
+  /**
+   * Whether a command that comes now and is fetched at once leaves everything as it is, so that it need not pass through: in
+   * rounds of weighted turns it would count.
+   */
+  get canBePassed(): boolean {
+    return this.length === 0 && !this.isWeighted;
+  }
+
   /** Commands waiting in one queue. */
   lengthOf(queue: number): number {
     return this.lengths[queue];
