@@ -67,8 +67,8 @@ export class Frontiers {
   private readonly copiesHeld = new Int32Array(streams);
   /** Program units that are on flash, by number over the whole device; asked only of superblocks with some pending. */
   private readonly isProgrammed: Uint8Array;
-  /** Sequences that ended before an earlier one, by sequence modulo the length. */
-  private readonly hasEnded: Uint8Array;
+  /** Sequences that ended before an earlier one, by sequence modulo the length, a power of two. */
+  private hasEnded: Uint8Array;
   private endedUpTo = 0;
   /** Mean age at which superblocks of the host were collected, in units the host has written. */
   private meanLifetime = Number.POSITIVE_INFINITY;
@@ -214,6 +214,19 @@ export class Frontiers {
     while (hasEnded[(this.endedUpTo + 1) & mask] === 1) hasEnded[++this.endedUpTo & mask] = 0;
   }
 
+  /**
+   * So few programs are under way at once, but one of them may be held up, by reads that go first on its die, while any number of
+   * later ones end.
+   */
+  private widen(): void {
+    const { hasEnded, endedUpTo } = this;
+    const wider = new Uint8Array(2 * hasEnded.length);
+    for (let i = 1; i <= hasEnded.length; i++) {
+      wider[(endedUpTo + i) & (wider.length - 1)] = hasEnded[(endedUpTo + i) & (hasEnded.length - 1)];
+    }
+    this.hasEnded = wider;
+  }
+
   /** Whether all programs with data of the host, up to the one of this number, have ended. */
   isOnFlash(sequence: number): boolean {
     return this.endedUpTo >= sequence;
@@ -278,6 +291,7 @@ export class Frontiers {
     flash.copies[op] = this.copiesHeld[stream];
     if (hostHeld > 0) {
       flash.sequence[op] = ++this.lastSequence;
+      if (this.lastSequence - this.endedUpTo >= this.hasEnded.length) this.widen();
       this.hostPrograms++;
     }
     const die = (this.first[stream] / units) % geometry.dies;
