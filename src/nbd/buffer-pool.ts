@@ -47,6 +47,20 @@ export class BufferPool {
     const sizeClass = wantedBytes <= smallestBytes ? 0 : 32 - Math.clz32((wantedBytes - 1) >>> 16);
     const classBytes = smallestBytes * 2 ** sizeClass;
     if (this.lentBytes > 0 && this.lentBytes + classBytes > this.budgetBytes) return null;
+    return this.lend(sizeClass);
+  }
+
+  /**
+   * For a reply of a connection that has no other under way: one of the smallest is had whatever the budget, at most one per
+   * connection. A completed request keeps its place in the request table until there is a buffer for its reply, and who has the
+   * memory, a write that is complete, may wait for just that place. Null when the budget is spent and the smallest do not do.
+   */
+  takeForOnlyReply(bytes: number): PooledBuffer | null {
+    return this.take(bytes) ?? (bytes <= smallestBytes + headroomBytes ? this.lend(0) : null);
+  }
+
+  private lend(sizeClass: number): PooledBuffer {
+    const classBytes = smallestBytes * 2 ** sizeClass;
     this.lentBytes += classBytes;
     const kept = this.idle[sizeClass].pop();
     if (kept === undefined) return { bytes: Buffer.allocUnsafeSlow(classBytes + headroomBytes), sizeClass };

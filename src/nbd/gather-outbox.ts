@@ -84,7 +84,8 @@ export class GatherOutbox implements Outbox {
       this.flush();
       this.retire();
     }
-    this.open = this.pool.take(lengthBytes);
+    this.open =
+      this.waiting.length === 0 ? this.pool.takeForOnlyReply(lengthBytes) : this.pool.take(lengthBytes);
     return this.open === null ? null : this.open.bytes;
   }
 

@@ -76,7 +76,8 @@ export class StreamOutbox implements Outbox {
       if (this.openBytes + lengthBytes <= this.open.bytes.length) return this.open.bytes;
       this.close(this.open);
     }
-    this.open = this.pool.take(lengthBytes);
+    this.open =
+      this.queuedBytes === 0 ? this.pool.takeForOnlyReply(lengthBytes) : this.pool.take(lengthBytes);
     return this.open === null ? null : this.open.bytes;
   }
 

@@ -224,6 +224,25 @@ describe("a conversation", () => {
     );
   });
 
+  it("goes on when a complete write has the memory that the reply in the only place of the table needs", async () => {
+    const write = request({ type: cmd.write, cookie: 2n, offset: 4n, payload: Buffer.from("cut in two") });
+    const pieces = [
+      opening,
+      Buffer.concat([
+        request({ type: cmd.read, cookie: 1n, offset: 3000n, length: 5 }),
+        write.subarray(0, 30),
+      ]),
+      Buffer.concat([write.subarray(30), request({ type: cmd.disc })]),
+    ];
+    const limits = { payloadBytes: 100_000 };
+    const { said, target, pool } = await converse(pieces, { capacity: 1 }, limits);
+    const { said: preamble } = await converse([opening]);
+    const replies = parseReplies(said.subarray(preamble.length), new Map([[1n, 5]]));
+    expect([...replies.values()].map(({ error }) => error)).toEqual([0, 0]);
+    expect(target.bytes.toString("latin1", 4, 14)).toBe("cut in two");
+    expect(pool.usedBytes).toBe(0);
+  });
+
   it("of any bytes whatever ends in peace", async () => {
     const anyOption = fc
       .tuple(fc.integer({ min: 0, max: 12 }), fc.uint8Array({ maxLength: 40 }))
