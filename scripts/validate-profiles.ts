@@ -19,7 +19,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { z } from "zod";
+import * as z from "zod";
 import { ExitCode } from "../src/base/errors.js";
 import type { Histogram } from "../src/base/histogram.js";
 import { operations, type RequestTable } from "../src/base/request.js";

@@ -11,7 +11,7 @@
  *         size: 100G                                instead of the profile's own
  *         set: [limits.0.credits=1]                 settings, as --set takes them
  */
-import { z } from "zod";
+import * as z from "zod";
 import { byteRate, duration } from "../../src/base/schema.js";
 import { loadProfile } from "../../src/profile/load.js";
 import { simulate } from "../../src/simulate/simulate.js";

@@ -6,7 +6,7 @@
  * const latency = duration.describe("From arrival to completion");
  * latency.parse("100us"); // 100000, nanoseconds
  */
-import { z } from "zod";
+import * as z from "zod";
 import { BlkError } from "./errors.js";
 import { parseDuration, parseSize } from "./units.js";
 

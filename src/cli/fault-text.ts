@@ -1,5 +1,5 @@
 /** Faults and their kinds in words for people. */
-import type { z } from "zod";
+import type * as z from "zod";
 import { formatTable } from "../base/table.js";
 import type { FaultKindReport } from "../fault/kinds.js";
 import type { FaultReport } from "../fault/set.js";

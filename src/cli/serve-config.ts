@@ -12,7 +12,7 @@
  *         faults: [{ kind: error, trigger: { ops: [flush], nth: 3 } }]
  */
 import { dirname, resolve } from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { BlkError } from "../base/errors.js";
 import { quote } from "../base/schema.js";
 import { closest } from "../base/suggest.js";

@@ -12,7 +12,7 @@ import type { DeviceSpec, ServerSpec } from "../device/spec.js";
 import type { FaultSpec } from "../fault/set.js";
 import { defaultLimits } from "../nbd/limits.js";
 import type { TlsFiles, TlsMode } from "../nbd/tls.js";
-import { loadProfile } from "../profile/load.js";
+import { loadProfile, type Profile } from "../profile/load.js";
 
 /** What may be said of one device, on the command line or in a file of devices. What is missing has its default. */
 export interface DeviceChoice {
@@ -154,8 +154,9 @@ export function readSeed(text: string): number {
 /** @throws BlkError for a profile, setting, size or name that is not right; nothing has been started then. */
 export function readServerSpec(wanted: readonly WantedDevice[], options: DeviceOptions): ServerSpec {
   const inMemory = wanted.filter(({ choice }) => choice.file === undefined).length;
+  const load = profileLoader();
   const devices = wanted.map((device) =>
-    readDevice(device, {
+    readDevice(device, load, {
       seed: options.seed ?? defaultSeed,
       memoryLimitBytes: Math.floor(defaultMemoryLimitBytes() / Math.max(1, inMemory)),
     }),
@@ -177,12 +178,24 @@ export function readServerSpec(wanted: readonly WantedDevice[], options: DeviceO
   };
 }
 
+/** Loads each profile once, however many devices of one server share it. */
+function profileLoader(): typeof loadProfile {
+  const loaded = new Map<string, Profile>();
+  return (nameOrPath, choice = {}) => {
+    const key = JSON.stringify([nameOrPath, choice.settings, choice.size]);
+    const profile = loaded.get(key) ?? loadProfile(nameOrPath, choice);
+    loaded.set(key, profile);
+    return profile;
+  };
+}
+
 function readDevice(
   { profile: nameOrPath, choice, seed, faults = [], listen }: WantedDevice,
+  load: typeof loadProfile,
   server: { seed: number; memoryLimitBytes: number },
 ): DeviceSpec {
   const settings = choice.set ?? [];
-  const profile = loadProfile(nameOrPath, { settings, size: choice.size });
+  const profile = load(nameOrPath, { settings, size: choice.size });
   const name = choice.name ?? profile.name;
   if (!deviceName.test(name)) {
     throw new BlkError(

@@ -4,7 +4,7 @@
  *
  * It is the median of single requests, one after the other. Under load a transport takes longer for each; that stays visible.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { BlkError } from "../base/errors.js";
 import { Op, operations } from "../base/request.js";
 import { formatDuration } from "../base/units.js";

@@ -5,6 +5,7 @@
  * known what it shall serve: then it loads its code while the main thread still loads its own and reads profiles.
  */
 import { Worker } from "node:worker_threads";
+import { entryUrl } from "../base/entry.js";
 import { BlkError } from "../base/errors.js";
 import { RpcCaller, type RpcClient } from "./rpc.js";
 import type { DeviceMethods } from "./served-device.js";
@@ -44,9 +45,7 @@ export class DeviceThreadHandle {
   private isClosing = false;
 
   constructor() {
-    // Beside this file: worker.js in dist, worker.ts when a loader such as tsx runs the sources.
-    const entry = new URL(import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js", import.meta.url);
-    this.worker = new Worker(entry);
+    this.worker = new Worker(entryUrl("device/worker"));
     this.caller = new RpcCaller(this.worker);
     // After its listener, which would hold the process again.
     this.worker.unref();

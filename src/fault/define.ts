@@ -4,7 +4,7 @@
  *
  * Hooks run on the path of every request that is hit. They allocate nothing: they are given a verdict to fill in.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Random } from "../base/random.js";
 import type { Operation } from "../base/request.js";
 import { Status } from "../base/status.js";

@@ -1,5 +1,5 @@
 /** Every kind of fault, in the order of documentation and listings. */
-import type { z } from "zod";
+import type * as z from "zod";
 import type { Operation } from "../base/request.js";
 import type { FaultKind } from "./define.js";
 import { delay } from "./delay.js";

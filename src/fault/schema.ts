@@ -5,7 +5,7 @@
  * Nothing here transforms: a validated fault is the fault as it was written, so a report can be sent back as a
  * new fault. Faults turn text into numbers once, when they are set (`prepare` in define.ts).
  */
-import { z } from "zod";
+import * as z from "zod";
 import { BlkError } from "../base/errors.js";
 import { quote } from "../base/schema.js";
 import { formatSize, parseDuration, parseSize } from "../base/units.js";

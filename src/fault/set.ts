@@ -10,7 +10,7 @@
  * go, the set calls `onRelease` with that id, and the device completes what it holds for it (late, if its time has
  * passed) and forgets the holder of what the model still works on. Ids are never used again.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { BlkError } from "../base/errors.js";
 import type { FaultExtent } from "../base/extent.js";
 import { Random } from "../base/random.js";

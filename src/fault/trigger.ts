@@ -12,7 +12,7 @@
  * The vocabulary is gathered from those who proved it useful: nth from the kernel's fail-nth, every from scsi_debug's
  * every_nth, times from fault_attr, probability in nbdkit's three spellings, armed from dm-dust.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { Random } from "../base/random.js";
 import { Op, type Operation, operations, type RequestSlot, type RequestTable } from "../base/request.js";
 import { parseSize } from "../base/units.js";

@@ -3,7 +3,7 @@
  *
  * Apart from `create.ts`, so that reading and checking profiles loads no simulator.
  */
-import type { z } from "zod";
+import type * as z from "zod";
 import { cloudSchema } from "./cloud/schema.js";
 import { distributionSchema } from "./distribution/schema.js";
 import { hddSchema } from "./hdd/schema.js";

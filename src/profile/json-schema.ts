@@ -4,7 +4,7 @@
  *
  * It describes what people write, before defaults. What holds between keys (zones that overlap) only loading checks.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
 import type { Data } from "./layer.js";
 import { isData } from "./layer.js";

@@ -4,7 +4,7 @@
  *
  * A place in a schema is a list of alternatives, since a union offers several at once.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { $ZodType, $ZodTypes } from "zod/v4/core";
 import { filePaths, shorthands } from "../base/schema.js";
 

@@ -2,7 +2,7 @@
  * What a profile says of any device, whatever its model. The model's own keys stand beside these at the top level,
  * so that `--set rpm=5400` and `--set size=1T` read alike; `src/model/schemas.ts` has them.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { byteSize, quote, withShorthand } from "../base/schema.js";
 import { type ModelName, modelNames, modelSchemas } from "../model/schemas.js";
 import { slowSchema } from "../model/slow/schema.js";

@@ -3,7 +3,7 @@
  *
  * Sequential zones are written at their write pointer and nowhere else; `src/zone/` has the rules.
  */
-import { z } from "zod";
+import * as z from "zod";
 import type { $ZodIssue } from "zod/v4/core";
 import { BlkError } from "../base/errors.js";
 import { byteSize, quote } from "../base/schema.js";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { z } from "zod";
+import * as z from "zod";
 import { modelNames } from "../../src/model/schemas.js";
 import { profileJsonSchema } from "../../src/profile/json-schema.js";
 import { loadProfile, profileNames } from "../../src/profile/load.js";

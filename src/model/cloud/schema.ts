@@ -4,7 +4,7 @@
  * What a provider makes depend on the capacity is written as a rule (so much per GiB, between a minimum and a maximum;
  * or steps) and computed from the volume's size.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { Op, type Operation } from "../../base/request.js";
 import { byteRate, byteSize, duration } from "../../base/schema.js";
 import { latencySchema } from "../distribution/schema.js";

@@ -2,7 +2,7 @@
  * Keys of random latencies: what people know of a distribution (a median and a percentile, a table, a fio run) becomes its
  * parameters, fitted exactly.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { type Operation, operations } from "../../base/request.js";
 import { duration, filePaths, quote, withShorthand } from "../../base/schema.js";
 import { type FioOperation, fioOperations, readFioLatencies } from "./fio.js";

@@ -5,7 +5,7 @@
  * with the path of the key at fault. The terms are those of DiskSim 4 (diskmodel/doc/dm_param.tex and
  * src/modules/disk.modspec), spelled out; defaults describe a plain modern drive.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { byteSize, duration, byteRate as rate } from "../../base/schema.js";
 
 const count = z.int().nonnegative();

@@ -1,5 +1,5 @@
 /** Keys of the two simple models in a profile. */
-import { z } from "zod";
+import * as z from "zod";
 import { operations } from "../../base/request.js";
 import { duration, withShorthand } from "../../base/schema.js";
 

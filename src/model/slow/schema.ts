@@ -2,7 +2,7 @@
  * The key `slow` of a profile, for devices of any model: when the whole device is slower than it should be, and which
  * of its requests are.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { Op, type Operation, operations } from "../../base/request.js";
 import { duration } from "../../base/schema.js";
 import { type SlowPreset, slowPresets } from "./presets.js";

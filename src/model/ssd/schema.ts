@@ -5,7 +5,7 @@
  * Durations and sizes become nanoseconds and bytes, rates bytes per second. Defaults describe a plain NVMe drive with
  * TLC flash. Contradictions between keys are refused with the path of the key at fault.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { byteRate, byteSize, duration } from "../../base/schema.js";
 import { arbitrationSchema, coalescingSchema, linkSchema, thermalSchema } from "./controller/schema.js";
 

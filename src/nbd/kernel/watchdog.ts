@@ -10,6 +10,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { entryUrl } from "../../base/entry.js";
 import { BlkError } from "../../base/errors.js";
 
 export class Watchdog {
@@ -17,9 +18,7 @@ export class Watchdog {
 
   /** Resolves when it watches. @throws BlkError BLK_E_ATTACH */
   static async start(index: number): Promise<Watchdog> {
-    // Beside this file: .js in dist, .ts when a loader such as tsx runs the sources.
-    const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-    const entry = fileURLToPath(new URL(`./watchdog-main.${extension}`, import.meta.url));
+    const entry = fileURLToPath(entryUrl("nbd/kernel/watchdog-main"));
     const child = spawn(process.execPath, [...process.execArgv, entry, String(index)], {
       stdio: ["pipe", "pipe", "inherit"],
       detached: true,

@@ -5,7 +5,7 @@
  * Fields that hosts set by features (01h, 08h, 10h) are encoded here as there, so that what `nvme get-feature` prints
  * can be copied.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { duration } from "../../../base/schema.js";
 
 const zeroBased = z.int().min(0).max(255);
