@@ -15,7 +15,7 @@ import type { AttachedDevice } from "../ublk/threads.js";
 import { placeDevices } from "./placement.js";
 import type { DeviceDescription, DeviceReport, ServerSpec } from "./spec.js";
 import { type DeviceCounters, DeviceStats } from "./stats.js";
-import { type DeviceThreadHandle, takeThread } from "./thread.js";
+import { type DeviceThreadHandle, takeThreads } from "./thread.js";
 
 export interface DeviceHandle {
   readonly description: DeviceDescription;
@@ -71,7 +71,7 @@ export async function startServer({
   );
   const stats = devices.map(() => new DeviceStats());
   const placed = placeDevices(devices, maximumThreads);
-  const threads = placed.map(takeThread);
+  const threads = takeThreads(placed.length);
   const connectionCounts = new SharedArrayBuffer(4 * threads.length);
   const limits = {
     connections: maximumConnections,

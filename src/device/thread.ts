@@ -19,18 +19,19 @@ const startMsPerPreallocatedByte = 10_000 / 2 ** 30;
 /** Requests in flight get `drainDeadlineMs` in the worker; then the thread is ended. */
 const closeDeadlineMs = 15_000;
 
-let spare: DeviceThreadHandle | null = null;
+const spares: DeviceThreadHandle[] = [];
 
-/** Begins to start a thread that will be wanted in a moment. Unless it is, it does not keep the process alive. */
-export function prepareThread(): void {
-  spare ??= new DeviceThreadHandle();
+/** Begins to start threads that will be wanted in a moment. Unless they are, they do not keep the process alive. */
+export function prepareThreads(count: number): void {
+  while (spares.length < count) spares.push(new DeviceThreadHandle());
 }
 
-/** The thread that was prepared, or a new one. */
-export function takeThread(): DeviceThreadHandle {
-  const thread = spare ?? new DeviceThreadHandle();
-  spare = null;
-  return thread;
+/** So many threads, prepared ones first; those that are not wanted after all end. */
+export function takeThreads(count: number): DeviceThreadHandle[] {
+  const prepared = spares.splice(0);
+  for (const unwanted of prepared.splice(count)) void unwanted.close();
+  const missing = Array.from({ length: count - prepared.length }, () => new DeviceThreadHandle());
+  return [...prepared, ...missing];
 }
 
 export class DeviceThreadHandle {
