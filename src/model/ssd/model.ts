@@ -854,8 +854,8 @@ export class SsdModel implements Model, FlashSink, SteppedDrive {
     );
     assert(superblocks.erasesDone === erased, "every superblock collected is erased once");
     assert(flash.done[Work.erase] >= erased * geometry.dies, "every die erases its share");
-    const { program, erase, suspend, independentPlanes } = this.parameters.flash;
-    const lanes = independentPlanes ? geometry.planes : 1;
+    const { program, erase, suspend } = this.parameters.flash;
+    const { lanes } = flash;
     // Time is counted when an operation begins.
     const begunNs =
       Math.max(program, erase) + suspend.resume + suspend.time + lanes * this.pageTimes.longestReadNs;
