@@ -489,8 +489,11 @@ export class Flash {
       return;
     }
     const hasOther = phase === Phase.suspended || this.backgroundHead[die] !== none;
-    if (this.waitingReads[die] > 0 && !(hasOther && this.overtaken[die] >= this.maximumReadsAhead)) {
-      this.startReads(die, hasOther, nowNs);
+    if (this.waitingReads[die] > 0) {
+      const mayOvertake = !(hasOther && this.overtaken[die] >= this.maximumReadsAhead);
+      if (this.isByPlane && phase === Phase.idle && hasOther && this.holdsPlane(this.backgroundHead[die]))
+        this.startReadsAround(this.lane[this.backgroundHead[die]], die, mayOvertake, nowNs);
+      else if (mayOvertake) this.startReads(die, hasOther, nowNs);
     }
     if (this.activeReads[die] > 0 && !(phase === Phase.idle && this.findsPlaneFree(die))) return;
     if (phase === Phase.suspended) this.resume(die, nowNs);
@@ -512,14 +515,31 @@ export class Flash {
     if (this.isBlocking && this.blocks[this.blockOf(die)] > 0) return;
     const { lanes, laneOp, laneHead } = this;
     for (let lane = die * lanes; lane < (die + 1) * lanes; lane++) {
-      const op = laneHead[lane];
-      if (op === none || laneOp[lane] !== none) continue;
-      laneHead[lane] = this.next[op];
-      this.waitingReads[die]--;
-      this.allWaitingReads--;
+      if (laneHead[lane] === none || laneOp[lane] !== none) continue;
       if (isOvertaking) this.overtaken[die]++;
-      this.startRead(die, lane, op, nowNs);
+      this.startWaitingRead(die, lane, nowNs);
     }
+  }
+
+  /** Where what comes next needs one plane only: reads of the others are not in its way, whether or not those of this may be. */
+  private startReadsAround(wantedLane: number, die: number, mayOvertake: boolean, nowNs: number): void {
+    const { lanes, laneOp, laneHead } = this;
+    for (let lane = die * lanes; lane < (die + 1) * lanes; lane++) {
+      if (laneHead[lane] === none || laneOp[lane] !== none) continue;
+      if (lane === wantedLane) {
+        if (!mayOvertake) continue;
+        this.overtaken[die]++;
+      }
+      this.startWaitingRead(die, lane, nowNs);
+    }
+  }
+
+  private startWaitingRead(die: number, lane: number, nowNs: number): void {
+    const op = this.laneHead[lane];
+    this.laneHead[lane] = this.next[op];
+    this.waitingReads[die]--;
+    this.allWaitingReads--;
+    this.startRead(die, lane, op, nowNs);
   }
 
   private startRead(die: number, lane: number, op: number, nowNs: number): void {

@@ -174,6 +174,19 @@ describe("a die that collects by plane", () => {
     expect(die.endNs(reads[most])).toBeCloseTo((1 + most + 2) * readNs, 0);
   });
 
+  it("counts only reads of that plane: those of others are not in its way", () => {
+    const die = new Die({ maximumReadsAhead: 1, channelRate: "1000000GB/s" });
+    die.read(0);
+    const copy = die.copyRead(0);
+    die.runTo(20 * us);
+    const [second] = [1, 1].map(die.read);
+    die.runTo(30 * us);
+    const third = die.read(2);
+    expect(die.endNs(second)).toBeCloseTo(20 * us + readNs, 0);
+    expect(die.endNs(third)).toBeCloseTo(30 * us + readNs, 0);
+    expect(die.endNs(copy)).toBeCloseTo(2 * readNs, 0);
+  });
+
   it("is read in other planes without limit while it collects in one, whatever else waits for it", () => {
     const die = new Die({ maximumReadsAhead: 1, channelRate: "1000000GB/s" });
     die.erase();
