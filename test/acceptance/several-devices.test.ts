@@ -9,6 +9,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import type { DeviceSpec } from "../../src/device/spec.js";
 import { loadProfile } from "../../src/profile/load.js";
 import { blkforge, command, scratchDirectory, serve, succeed } from "../support/blkforge.js";
+import { deviceSpec } from "../support/device-spec.js";
 import { describeWith } from "../support/requires.js";
 
 const mebibyte = 1 << 20;
@@ -218,26 +219,16 @@ describeWith(["nbdinfo"], "a thread that dies", () => {
       resolve("dist/device/host.js")
     )) as typeof import("../../src/device/host.js");
     const directory = scratchDirectory();
-    const device = (name: string, socket: string, latencyNs: number): DeviceSpec => ({
-      name,
-      profile: {
-        ...loadProfile("fixed", { size: "1M" }),
-        // Not a number: no profile can say that, and the thread cannot bear it.
-        parameters: { latency: [latencyNs, latencyNs, latencyNs, latencyNs, latencyNs] },
-      } as DeviceSpec["profile"],
-      isSizeGiven: true,
-      file: null,
-      memoryLimitBytes: mebibyte,
-      isReadOnly: false,
-      isBlockSizeEnforced: false,
-      seed: 1,
-      settings: [],
-      record: null,
-      faults: [],
-      listen: [`nbd+unix:///?socket=${join(directory, socket)}`],
-      timing: "sleep",
-      timingReason: "a test",
-    });
+    const device = (name: string, socket: string, latencyNs: number) =>
+      deviceSpec({
+        name,
+        profile: {
+          ...loadProfile("fixed", { size: "1M" }),
+          // Not a number: no profile can say that, and the thread cannot bear it.
+          parameters: { latency: [latencyNs, latencyNs, latencyNs, latencyNs, latencyNs] },
+        } as DeviceSpec["profile"],
+        listen: [`nbd+unix:///?socket=${join(directory, socket)}`],
+      });
     const server = await startServer({
       devices: [
         device("broken", "1.sock", Number.NaN),

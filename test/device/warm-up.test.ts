@@ -4,25 +4,11 @@ import { expect, test, vi } from "vitest";
 import type { DeviceSpec } from "../../src/device/spec.js";
 import { wantsWarmUp, warmUp } from "../../src/device/warm-up.js";
 import { loadProfile } from "../../src/profile/load.js";
+import { deviceSpec } from "../support/device-spec.js";
 
-function specOf(profile: string, changes: Partial<DeviceSpec> = {}): DeviceSpec {
-  return {
-    name: profile,
-    profile: loadProfile(profile, { size: "2G", settings: [] }),
-    isSizeGiven: true,
-    file: null,
-    memoryLimitBytes: 2 ** 31,
-    isReadOnly: false,
-    isBlockSizeEnforced: false,
-    seed: 1,
-    settings: [],
-    record: null,
-    faults: [],
-    listen: ["nbd://127.0.0.1:0"],
-    timing: "hybrid",
-    timingReason: "test",
-    ...changes,
-  };
+function specOf(name: string, changes: Partial<DeviceSpec> = {}): DeviceSpec {
+  const profile = loadProfile(name, { size: "2G", settings: [] });
+  return deviceSpec({ profile, timing: "hybrid", ...changes });
 }
 
 test("solid-state drives that wait awake for their deadlines are warmed up, others are not", () => {

@@ -198,9 +198,11 @@ describe("--set", () => {
     expect(constant.document.seek).toEqual({ curve: "constant", average: "8ms", writeSettle: "0.5ms" });
   });
 
-  it("says why collection blocks nothing finer than a die", () => {
-    expect(complaint(() => loadProfile("nvme", { settings: ["gc.blocking=plane"] }))).toMatch(
-      /BLK_E_SETTING .*"none", "die" or "channel", not "plane".*all planes of a die at once/,
+  it("says what collection can keep reads away from, coarse or fine", () => {
+    const profile = loadProfile("nvme", { settings: ["gc.blocking=plane"] });
+    expect(profile).toMatchObject({ parameters: { gc: { blocking: "plane" } } });
+    expect(complaint(() => loadProfile("nvme", { settings: ["gc.blocking=block"] }))).toMatch(
+      /BLK_E_SETTING .*"none", "plane", "die" or "channel", not "block".*one plane of a die at a time/,
     );
   });
 

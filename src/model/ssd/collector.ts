@@ -95,6 +95,8 @@ export class Collector {
   private readonly mostTokens: number;
 
   private readonly gc: SsdParameters["gc"];
+  /** Places it reads at once: a page of every plane, or of one. */
+  private readonly readUnits: number;
   private readonly eraseNs: number;
   private readonly geometry: Geometry;
   private readonly superblocks: Superblocks;
@@ -114,6 +116,7 @@ export class Collector {
   constructor(options: CollectorOptions) {
     const { parameters, geometry } = options;
     this.gc = parameters.gc;
+    this.readUnits = parameters.gc.blocking === "plane" ? geometry.pageUnits : geometry.stripeUnits;
     this.eraseNs = parameters.flash.erase;
     this.geometry = geometry;
     this.superblocks = options.superblocks;
@@ -279,7 +282,8 @@ export class Collector {
 
   /** Whether reads of the host may be kept away again: between two superblocks they have the media for themselves. */
   private mayBlock(nowNs: number): boolean {
-    if (this.gc.blocking === "none") return true;
+    // By plane, reads have their turn between any two of its operations.
+    if (this.gc.blocking === "none" || this.gc.blocking === "plane") return true;
     if (this.inWork > 0) return false;
     if (nowNs >= this.lastEndNs + breatherNs || !this.flash.hasWaitingReads) return true;
     this.continueAtNs = this.lastEndNs + breatherNs;
@@ -326,7 +330,7 @@ export class Collector {
   /** Issues reads of the superblock under collection; false when it must wait. */
   private copyOn(nowNs: number): boolean {
     const { geometry, superblocks, mapping, flash, unitsOfOp, placesOfOp, victim } = this;
-    const { stripeUnits } = geometry;
+    const { readUnits } = this;
     const firstAddress = victim * geometry.superblockUnits;
     let stripes = 0;
     const end = this.frontiers.unitsOf(victim);
@@ -338,17 +342,10 @@ export class Collector {
         return false;
       }
       const address = firstAddress + this.cursor;
-      this.cursor += stripeUnits;
+      this.cursor += readUnits;
       const op = flash.acquire(Work.copyRead, victim);
-      const row = op * stripeUnits;
-      const units = mapping.listValid(
-        victim,
-        address - firstAddress,
-        stripeUnits,
-        unitsOfOp,
-        placesOfOp,
-        row,
-      );
+      const row = op * geometry.stripeUnits;
+      const units = mapping.listValid(victim, address - firstAddress, readUnits, unitsOfOp, placesOfOp, row);
       if (units === 0) {
         flash.discard(op);
         continue;
@@ -358,8 +355,9 @@ export class Collector {
       this.reading += units;
       if (this.reason[victim] === Reason.space) this.tokens -= units;
       this.readsOf[victim]++;
-      this.pageTimes.locate(address);
-      flash.submit(op, this.pageTimes.die, 0, this.pageTimes.readNs, units * unitBytes, nowNs);
+      const { pageTimes } = this;
+      pageTimes.locate(address);
+      flash.submit(op, pageTimes.die, pageTimes.plane, pageTimes.readNs, units * unitBytes, nowNs);
     }
     this.victim = none;
     if (this.readsOf[victim] === 0) this.erase(victim, nowNs);

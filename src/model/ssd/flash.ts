@@ -7,6 +7,11 @@
  * program or erase; everything else goes in order of arrival. Each channel lets reads out before program data come in,
  * up to a limit as well. Nothing is allocated per operation.
  *
+ * Where collection blocks by plane, each of its operations holds one plane of its die: reads of the host go on in the
+ * others (independent plane reads, AIPR; US 10,877,696 describes such dies). A die still programs or erases one thing at a
+ * time, so what the other modes do on all planes at once takes one plane after the other. What the host programs is
+ * written on all planes in one shot as ever, and needs them all.
+ *
  * Not modelled: the second register's own fullness in cache reads, command polling, and power limits other than `limit`.
  */
 import { assert } from "../../base/assert.js";
@@ -119,6 +124,8 @@ export class Flash {
   private readonly bytesLeft: Int32Array;
   private readonly startNs: Float64Array;
   private readonly next: Int32Array;
+  /** Planes an operation of collection goes to after the present one. */
+  private readonly planesLeft: Uint8Array;
   private readonly free: Int32Array;
 
   private readonly phase: Uint8Array;
@@ -136,7 +143,8 @@ export class Flash {
   private readonly backgroundTail: Int32Array;
 
   /** Places where a die can read: one, or one per plane. */
-  private readonly lanes: number;
+  readonly lanes: number;
+  /** The read that is there, or the operation of collection that keeps reads away. */
   private readonly laneOp: Int32Array;
   private readonly laneHead: Int32Array;
   private readonly laneTail: Int32Array;
@@ -149,10 +157,12 @@ export class Flash {
   private readonly inTail: Int32Array;
   private readonly outPassed: Uint8Array;
 
-  /** Collection's outstanding work where it keeps reads away: by die or channel. */
+  /** Collection's outstanding work where it keeps reads away as long as there is any: by die or channel. */
   private readonly blocks: Int32Array;
   private readonly blocking: SsdParameters["gc"]["blocking"];
   private readonly isBlocking: boolean;
+  /** Whether collection holds single planes instead. */
+  private readonly isByPlane: boolean;
 
   /** Throttling: dies that may work at once, those that do, and those that wait for it. */
   private isLimited = false;
@@ -197,6 +207,7 @@ export class Flash {
     this.bytesLeft = new Int32Array(capacity);
     this.startNs = new Float64Array(capacity);
     this.next = new Int32Array(capacity);
+    this.planesLeft = new Uint8Array(capacity);
     this.free = new Int32Array(capacity);
     for (let i = 0; i < capacity; i++) this.free[i] = capacity - 1 - i;
     this.freeOps = capacity;
@@ -211,7 +222,8 @@ export class Flash {
     this.waitingReads = new Int32Array(dies);
     this.backgroundHead = new Int32Array(dies).fill(none);
     this.backgroundTail = new Int32Array(dies).fill(none);
-    this.lanes = parameters.independentPlanes ? planes : 1;
+    this.isByPlane = options.blocking === "plane";
+    this.lanes = parameters.independentPlanes || this.isByPlane ? planes : 1;
     this.laneOp = new Int32Array(dies * this.lanes).fill(none);
     this.laneHead = new Int32Array(dies * this.lanes).fill(none);
     this.laneTail = new Int32Array(dies * this.lanes).fill(none);
@@ -229,7 +241,7 @@ export class Flash {
     this.limitedDies = new Ring(dies);
     this.blocks = new Int32Array(dies);
     this.blocking = options.blocking;
-    this.isBlocking = options.blocking !== "none";
+    this.isBlocking = options.blocking === "die" || options.blocking === "channel";
 
     this.events = options.events;
     this.sensedEvent = eventBases.sensed;
@@ -315,15 +327,30 @@ export class Flash {
       this.allWaitingReads++;
       if (this.phase[die] === Phase.busy) this.suspend(die, nowNs);
     } else {
-      if (this.backgroundHead[die] === none) {
-        this.backgroundHead[die] = op;
-        this.overtaken[die] = 0;
-      } else {
-        this.next[this.backgroundTail[die]] = op;
+      if (this.isByPlane && isCollecting(work)) {
+        this.planesLeft[op] = work === Work.copyRead ? 0 : this.lanes - 1;
+        this.aimAtPlane(op, die * this.lanes + plane);
       }
-      this.backgroundTail[die] = op;
+      this.enqueueBackground(op, die);
     }
     this.dispatch(die, nowNs);
+  }
+
+  /** By plane, a copy read is of one, and a program's data are shared between all. */
+  private aimAtPlane(op: number, lane: number): void {
+    this.lane[op] = lane;
+    if (this.arrivesByChannel(op)) this.bytesLeft[op] = this.bytes[op] / this.lanes;
+  }
+
+  private enqueueBackground(op: number, die: number): void {
+    this.next[op] = none;
+    if (this.backgroundHead[die] === none) {
+      this.backgroundHead[die] = op;
+      this.overtaken[die] = 0;
+    } else {
+      this.next[this.backgroundTail[die]] = op;
+    }
+    this.backgroundTail[die] = op;
   }
 
   /** The cells of a read of the host are sensed. */
@@ -363,7 +390,14 @@ export class Flash {
       default:
         this.observer?.span("die", die, workNames[this.work[op]], this.startNs[op], nowNs);
         this.idle(die);
-        this.finish(op, nowNs);
+        if (this.planesLeft[op] === 0) {
+          this.finish(op, nowNs);
+        } else {
+          // Behind what else waits for the die: this takes as many turns as there are planes.
+          this.planesLeft[op]--;
+          this.aimAtPlane(op, this.lane[op] + 1);
+          this.enqueueBackground(op, die);
+        }
         this.dispatch(die, nowNs);
     }
   }
@@ -448,28 +482,64 @@ export class Flash {
   /** Gives a die that is free, or suspended, what it does next. */
   private dispatchDie(die: number, nowNs: number): void {
     const phase = this.phase[die];
-    if (phase !== Phase.idle && phase !== Phase.suspended) return;
-    const hasOther = phase === Phase.suspended || this.backgroundHead[die] !== none;
-    if (this.waitingReads[die] > 0 && !(hasOther && this.overtaken[die] >= this.maximumReadsAhead)) {
-      this.startReads(die, hasOther, nowNs);
+    if (phase !== Phase.idle && phase !== Phase.suspended) {
+      // What waits for the die could not begin anyway, so these reads overtake nothing.
+      if (this.isByPlane && this.waitingReads[die] > 0 && this.holdsPlane(this.current[die]))
+        this.startReads(die, false, nowNs);
+      return;
     }
-    if (this.activeReads[die] > 0) return;
+    const hasOther = phase === Phase.suspended || this.backgroundHead[die] !== none;
+    if (this.waitingReads[die] > 0) {
+      const mayOvertake = !(hasOther && this.overtaken[die] >= this.maximumReadsAhead);
+      if (this.isByPlane && phase === Phase.idle && hasOther && this.holdsPlane(this.backgroundHead[die]))
+        this.startReadsAround(this.lane[this.backgroundHead[die]], die, mayOvertake, nowNs);
+      else if (mayOvertake) this.startReads(die, hasOther, nowNs);
+    }
+    if (this.activeReads[die] > 0 && !(phase === Phase.idle && this.findsPlaneFree(die))) return;
     if (phase === Phase.suspended) this.resume(die, nowNs);
     else if (hasOther) this.startBackground(die, nowNs);
+  }
+
+  /** Whether an operation keeps reads away from one plane of its die only. */
+  private holdsPlane(op: number): boolean {
+    return this.isByPlane && isCollecting(this.work[op]);
+  }
+
+  /** Whether what comes next on a die needs one plane only, and no read is there. */
+  private findsPlaneFree(die: number): boolean {
+    const op = this.backgroundHead[die];
+    return op !== none && this.holdsPlane(op) && this.laneOp[this.lane[op]] === none;
   }
 
   private startReads(die: number, isOvertaking: boolean, nowNs: number): void {
     if (this.isBlocking && this.blocks[this.blockOf(die)] > 0) return;
     const { lanes, laneOp, laneHead } = this;
     for (let lane = die * lanes; lane < (die + 1) * lanes; lane++) {
-      const op = laneHead[lane];
-      if (op === none || laneOp[lane] !== none) continue;
-      laneHead[lane] = this.next[op];
-      this.waitingReads[die]--;
-      this.allWaitingReads--;
+      if (laneHead[lane] === none || laneOp[lane] !== none) continue;
       if (isOvertaking) this.overtaken[die]++;
-      this.startRead(die, lane, op, nowNs);
+      this.startWaitingRead(die, lane, nowNs);
     }
+  }
+
+  /** Where what comes next needs one plane only: reads of the others are not in its way, whether or not those of this may be. */
+  private startReadsAround(wantedLane: number, die: number, mayOvertake: boolean, nowNs: number): void {
+    const { lanes, laneOp, laneHead } = this;
+    for (let lane = die * lanes; lane < (die + 1) * lanes; lane++) {
+      if (laneHead[lane] === none || laneOp[lane] !== none) continue;
+      if (lane === wantedLane) {
+        if (!mayOvertake) continue;
+        this.overtaken[die]++;
+      }
+      this.startWaitingRead(die, lane, nowNs);
+    }
+  }
+
+  private startWaitingRead(die: number, lane: number, nowNs: number): void {
+    const op = this.laneHead[lane];
+    this.laneHead[lane] = this.next[op];
+    this.waitingReads[die]--;
+    this.allWaitingReads--;
+    this.startRead(die, lane, op, nowNs);
   }
 
   private startRead(die: number, lane: number, op: number, nowNs: number): void {
@@ -498,6 +568,7 @@ export class Flash {
     this.overtaken[die] = 0;
     this.current[die] = op;
     this.suspends[die] = 0;
+    if (this.holdsPlane(op)) this.laneOp[this.lane[op]] = op;
     if (this.arrivesByChannel(op)) {
       this.phase[die] = Phase.loading;
       const channel = this.channelOf[die];
@@ -517,6 +588,8 @@ export class Flash {
   }
 
   private idle(die: number): void {
+    const op = this.current[die];
+    if (this.holdsPlane(op)) this.laneOp[this.lane[op]] = none;
     this.phase[die] = Phase.idle;
     this.current[die] = none;
   }
@@ -527,6 +600,7 @@ export class Flash {
     const remainingNs = this.endNs[die] - nowNs;
     if (this.suspends[die] >= most || remainingNs <= this.suspendNs) return;
     if (this.isBlocking && this.blocks[this.blockOf(die)] > 0) return;
+    if (this.holdsPlane(this.current[die])) return;
     this.suspends[die]++;
     this.suspensions++;
     this.remainingNs[die] = remainingNs;

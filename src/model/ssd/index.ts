@@ -1,4 +1,4 @@
-/** The solid-state drive model: schema in `schema.ts`, its parts one file each, joined in `model.ts`. */
+/** The solid-state drive model: schema in `schema.ts`, its parts one file each, joined in `parts.ts` and run by `model.ts`. */
 import type { Model } from "../model.js";
 import { DirectModel } from "./direct.js";
 import { type CreateSsdOptions, SsdModel } from "./model.js";

@@ -126,9 +126,9 @@ const gcSchema = z
     idleAfter: duration.describe("Idle time after which collection runs ahead; 0 for never").default(0),
     idleTarget: count.describe("Free superblocks up to which idle time is used").default(12),
     blocking: z
-      .enum(["none", "die", "channel"])
+      .enum(["none", "plane", "die", "channel"])
       .describe(
-        "What collection keeps host reads away from as long as it has work there (TTFLASH, FAST'17); it works on all planes of a die at once, so nothing is finer than a die",
+        "What collection keeps host reads away from (TTFLASH, FAST'17): a die or channel as long as it has work there; or one plane of a die at a time, until its operation there ends, on dies whose planes are taken to be independent. That takes it as many turns as there are planes",
       )
       .default("none"),
   })

@@ -110,7 +110,7 @@ describe("a drive under any mix of requests", () => {
     const shape = fc.record({
       streams: fc.constantFrom("one", "separate", "lifetime"),
       policy: fc.constantFrom("greedy", "cost-benefit", "d-choices", "fifo"),
-      blocking: fc.constantFrom("none", "die", "channel"),
+      blocking: fc.constantFrom("none", "plane", "die", "channel"),
       isProtected: fc.boolean(),
       slc: fc.constantFrom(0, "256K", "1M"),
       full: fc.constantFrom("direct", "fold"),
