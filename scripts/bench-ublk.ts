@@ -6,9 +6,11 @@
  * neighbours: 4 vCPUs, 4 hardware queues, 4 KiB random reads with fio's io_uring engine at depth 1 and 32. All vCPUs share
  * one instruction clock, so the figures compare like with like and are not those of a real machine.
  *
+ * On a kernel that has batched commands (`--kernel 7`) ublk's rows come with and without them.
+ *
  * `--check` ends with status 1 unless `instant` over ublk reaches 1.5 x NBD and 0.9 x the C server at both depths, and a
  * model that decides in JavaScript 65 % of `instant` at depth 32. `--only TEXT` (rows whose name contains it), `--seconds N`
- * (virtual, per figure), `--json`.
+ * (virtual, per figure), `--kernel VERSION`, `--json`.
  */
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -26,6 +28,7 @@ import { Progress } from "./support/progress.js";
 
 const { values } = parseArgs({
   options: {
+    kernel: { type: "string" },
     only: { type: "string", default: "" },
     seconds: { type: "string", default: "1" },
     check: { type: "boolean", default: false },
@@ -33,6 +36,7 @@ const { values } = parseArgs({
   },
 });
 
+const hasBatches = Number.parseInt(values.kernel ?? "0", 10) >= 7;
 const queues = 4;
 const depths = [1, 32];
 const sizeMegabytes = 256;
@@ -41,12 +45,30 @@ const sizeMegabytes = 256;
 interface Row {
   begin: string;
   end: string;
+  /** Whether it takes a driver with batched commands (Linux 7.0). */
+  isBatched?: boolean;
 }
 
 const blkforge = (...words: string[]): Row => ({
   begin: `attach ${words.join(" ")} --size ${sizeMegabytes}M --timing sleep`,
   end: "detach",
 });
+
+const batched = (row: Row): Row => ({
+  begin: row.begin.replaceAll("--batch off", "--batch on"),
+  end: row.end,
+  isBatched: true,
+});
+
+// A fault that never acts: as long as one is set, every request is asked about in JavaScript.
+const inJavaScript: Row = {
+  begin:
+    `attach instant --ublk --queues ${queues} --batch off --size ${sizeMegabytes}M --timing sleep --api unix:/run/api.sock\n` +
+    "blkforge fault add delay delay=1us --disarmed --api unix:/run/api.sock >/dev/null",
+  end: "detach",
+};
+const instant = blkforge("instant", `--ublk --queues ${queues} --batch off`);
+const kernelCopy = blkforge("instant", `--ublk --queues ${queues} --batch off --copy kernel`);
 
 const rows = {
   null_blk: {
@@ -64,15 +86,12 @@ const rows = {
     end: "detach",
   },
   "instant, NBD": blkforge("instant", `--connections ${queues}`),
-  "instant, ublk": blkforge("instant", `--ublk --queues ${queues}`),
-  "instant, ublk, kernel copy": blkforge("instant", `--ublk --queues ${queues} --copy kernel`),
-  // A fault that never acts: as long as one is set, every request is asked about in JavaScript.
-  "JavaScript, ublk": {
-    begin:
-      `attach instant --ublk --queues ${queues} --size ${sizeMegabytes}M --timing sleep --api unix:/run/api.sock\n` +
-      "blkforge fault add delay delay=1us --disarmed --api unix:/run/api.sock >/dev/null",
-    end: "detach",
-  },
+  "instant, ublk": instant,
+  "instant, ublk, batch": batched(instant),
+  "instant, ublk, kernel copy": kernelCopy,
+  "instant, ublk, kernel copy, batch": batched(kernelCopy),
+  "JavaScript, ublk": inJavaScript,
+  "JavaScript, ublk, batch": batched(inJavaScript),
 } as const satisfies Record<string, Row>;
 
 type RowName = keyof typeof rows;
@@ -116,7 +135,9 @@ function script(): string {
 }
 
 function chosenRows(): [RowName, Row][] {
-  return (Object.entries(rows) as [RowName, Row][]).filter(([name]) => name.includes(values.only));
+  return (Object.entries(rows) as [RowName, Row][]).filter(
+    ([name, { isBatched = false }]) => name.includes(values.only) && (!isBatched || hasBatches),
+  );
 }
 
 const progress = new Progress();
@@ -155,6 +176,7 @@ async function runInGuest(server: string): Promise<string> {
   const result = await labExec({
     withBlkforge: true,
     yes: true,
+    ...(values.kernel === undefined ? {} : { kernel: values.kernel }),
     time: "virtual",
     cpus: queues,
     tools: [server, "losetup"],

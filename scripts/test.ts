@@ -27,7 +27,11 @@ type Suite = (typeof suites)[number];
 
 /** Of 2026: what ublk drivers have learnt since the lab's own kernel, and that errors are still the same. */
 const newerKernel = "7";
-const newerKernelTests = ["test/kernel/ublk-features.test.ts", "test/kernel/ublk-errno.test.ts"];
+const newerKernelTests = [
+  "test/kernel/ublk-features.test.ts",
+  "test/kernel/ublk-errno.test.ts",
+  "test/kernel/ublk-zoned.test.ts",
+];
 
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => !suites.includes(name as Suite));

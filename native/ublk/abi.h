@@ -7,7 +7,7 @@
  * Written down here, since the headers of the machine that compiles may be older than the kernel that runs. Fields have
  * the kernel's meaning; the names are ours.
  *
- * Source: Linux, include/uapi/linux/io_uring.h and include/uapi/linux/ublk_cmd.h, as of 6.12 and 7.3.
+ * Source: Linux, include/uapi/linux/io_uring.h and include/uapi/linux/ublk_cmd.h, as of 6.12 and 7.3; for the meaning of batches drivers/block/ublk_drv.c of 7.2.
  */
 namespace ublk {
 
@@ -84,11 +84,45 @@ constexpr uint32_t kEnterAbsoluteTimer = 1u << 5;
 constexpr uint32_t kRegisterFiles = 2;
 constexpr uint32_t kRegisterEventfd = 4;
 constexpr uint32_t kRegisterRingFds = 20;
+constexpr uint32_t kRegisterBufferRing = 22;
 
 constexpr uint8_t kOpRead = 22;
 constexpr uint8_t kOpCommand = 46;
 
 constexpr uint8_t kSqeFixedFile = 1u << 0;
+/** The kernel takes a buffer of a group, `Sqe::buffer_index`. */
+constexpr uint8_t kSqeBufferSelect = 1u << 5;
+/** There is a completion only when it fails. */
+constexpr uint8_t kSqeSkipSuccess = 1u << 6;
+
+/** In `Sqe::op_flags`: a command that is answered many times. */
+constexpr uint32_t kCommandMultishot = 1u << 1;
+
+/** In `Cqe::flags`: a buffer was taken, whose number is in the upper half. */
+constexpr uint32_t kCqeBuffer = 1u << 0;
+/** In `Cqe::flags`: the command goes on. */
+constexpr uint32_t kCqeMore = 1u << 1;
+constexpr unsigned kCqeBufferShift = 16;
+
+/** `io_uring_buf`: a buffer provided for commands that take one. */
+struct ProvidedBuffer {
+  uint64_t address;
+  uint32_t length;
+  uint16_t number;
+  /** In the first one of a ring: how many have been provided, running freely. */
+  uint16_t tail;
+};
+static_assert(sizeof(ProvidedBuffer) == 16);
+
+/** `io_uring_buf_reg`: makes memory of `entries` provided buffers, a power of two, the ring of a group. */
+struct BufferRingRegistration {
+  uint64_t address;
+  uint32_t entries;
+  uint16_t group;
+  uint16_t flags;
+  uint64_t reserved[3];
+};
+static_assert(sizeof(BufferRingRegistration) == 40);
 
 constexpr uint64_t kMapSubmission = 0;
 constexpr uint64_t kMapEntries = 0x10000000;
@@ -137,6 +171,35 @@ constexpr uint32_t kCommitAndFetch = 0xc0107521;
 
 /** Result of a fetch when a request is there. */
 constexpr int32_t kResultRequest = 0;
+
+/** A command about many tags of a queue (UBLK_F_BATCH_IO, since 7.0); lies at `Sqe::command`. */
+struct BatchCommand {
+  uint16_t queue_id;
+  uint16_t flags;
+  uint16_t elements;
+  uint8_t element_bytes;
+  uint8_t reserved;
+  uint64_t reserved2;
+};
+static_assert(sizeof(BatchCommand) == 16);
+
+/** What a batch says of one tag; a word for each of the command's flags follows. */
+struct BatchElement {
+  uint16_t tag;
+  uint16_t buffer_index;
+  int32_t result;
+};
+static_assert(sizeof(BatchElement) == 8);
+
+constexpr uint32_t kPrepareBatch = 0xc0107525;
+constexpr uint32_t kCommitBatch = 0xc0107526;
+constexpr uint32_t kFetchBatch = 0xc0107527;
+
+constexpr uint16_t kBatchHasZoneSector = 1u << 0;
+constexpr uint16_t kBatchHasBufferAddress = 1u << 1;
+
+/** The driver hands over no more tags than this at a time, `MAX_NR_TAG`. */
+constexpr uint32_t kTagsAtOnce = 128;
 
 constexpr uint8_t kReadRequest = 0;
 constexpr uint8_t kWriteRequest = 1;

@@ -94,8 +94,8 @@ class Control : public Napi::ObjectWrap<Control> {
     Napi::Env env = Env();
     Napi::HandleScope scope(env);
     std::vector<std::pair<std::unique_ptr<Command>, int32_t>> done;
-    ring_.ForEachCompletion([&done](uint64_t user_data, int32_t result) {
-      done.emplace_back(reinterpret_cast<Command*>(user_data), result);
+    ring_.ForEachCompletion([&done](const Cqe& cqe) {
+      done.emplace_back(reinterpret_cast<Command*>(cqe.user_data), cqe.result);
     });
     for (auto& [command, result] : done) {
       // The callback before may have closed this.

@@ -36,8 +36,11 @@ namespace {
 
 constexpr size_t kPageBytes = 4096;
 
-/** `user_data` of the wake-up; those of commands are tags. */
+/** `user_data` of the wake-up; an exchange has smaller ones. */
 constexpr uint64_t kWakeUp = 1ull << 32;
+
+/** So long an error in what was just handed over may go unnoticed, while nothing comes. */
+constexpr int64_t kLookAfterNs = 1'000'000'000;
 
 /** A century: what is due later than this comes then. */
 constexpr double kNeverNs = 3e18;
@@ -72,6 +75,7 @@ Queue::Queue(DeviceContext& device, uint16_t number, SharedQueue* shared, double
       counters_(counters),
       due_(device.depth),
       requests_(device.depth) {
+  arrived_.reserve(device.depth);
   delivered_.reserve(device.depth);
 }
 
@@ -139,13 +143,14 @@ void Queue::Run() {
   if (error == 0) Serve();
   if (descriptors_ != nullptr) munmap(const_cast<IoDescriptor*>(descriptors_), descriptors_bytes_);
   ring_.Close();
+  exchange_.reset();
   has_ended_.store(true, std::memory_order_release);
   Signal(device_.ended_fd);
 }
 
 int Queue::SetUp() {
   uint32_t depth = device_.depth;
-  // Commands of all tags, and the wake-up. Commit and fetch are one entry.
+  // A command for each tag, and the wake-up.
   uint32_t entries = PowerOfTwoFrom(depth + 2);
   int error = ring_.Open(entries, 2 * entries, kSetupSingleIssuer | kSetupDeferTaskrun | kSetupCoopTaskrun);
   if (error != 0) return error;
@@ -167,8 +172,9 @@ int Queue::SetUp() {
   mover_ = std::make_unique<Mover>(device_.store, number_, device_.largest_bytes);
 
   ListenForWake();
-  for (uint32_t tag = 0; tag < depth; tag++) PrepareFetch(kFetch, static_cast<uint16_t>(tag), 0);
-  live_tags_ = depth;
+  exchange_ = Exchange::Make(
+      device_.is_batched, {&ring_, number_, depth, device_.is_zoned, buffers_, device_.largest_bytes});
+  if ((error = exchange_->Begin()) != 0) return error;
   if ((error = ring_.Enter(0)) != 0) return error;
   // What the kernel refuses it refuses at once.
   Reap(NowNs());
@@ -178,7 +184,7 @@ int Queue::SetUp() {
 void Queue::Serve() {
   double now_ns = NowNs();
   uint32_t received = 0;
-  while (live_tags_ > 0 || in_hand_ > 0) {
+  while (exchange_->is_open() || in_hand_ > 0) {
     if (device_.must_leave.load(std::memory_order_acquire)) return;
     TakeVerdicts();
     if (undecided_ > 0 && device_.is_dead.load(std::memory_order_acquire)) FailUndecided();
@@ -194,6 +200,7 @@ void Queue::Serve() {
 }
 
 void Queue::Wait() {
+  exchange_->Flush();
   bool is_any_due = !due_.empty();
   int64_t wake_ns = is_any_due ? device_.origin_ns + RoundUpNs(due_.next_ns()) - device_.spin_ns : 0;
   int error;
@@ -207,12 +214,15 @@ void Queue::Wait() {
                          shared_->verdicts_head.value.load(std::memory_order_relaxed) ||
                      device_.must_leave.load(std::memory_order_relaxed) ||
                      (undecided_ > 0 && device_.is_dead.load(std::memory_order_relaxed));
+    uint32_t certain = exchange_->certain_completions();
     if (is_wanted) {
       error = ring_.Enter(0);
-    } else if (!is_any_due) {
+    } else if (!is_any_due && certain == 0) {
       error = ring_.Enter(1);
     } else {
-      error = ring_.EnterUntil(wake_ns, MonotonicNs());
+      int64_t now_ns = MonotonicNs();
+      if (!is_any_due) wake_ns = now_ns + kLookAfterNs;
+      error = ring_.EnterUntil(1 + certain, wake_ns, now_ns);
     }
     shared_->is_asleep.value.store(0, std::memory_order_relaxed);
   }
@@ -222,23 +232,17 @@ void Queue::Wait() {
 }
 
 uint32_t Queue::Reap(double now_ns) {
-  uint32_t received = 0;
-  ring_.ForEachCompletion([&](uint64_t user_data, int32_t result) {
-    if (user_data == kWakeUp) {
+  arrived_.clear();
+  ring_.ForEachCompletion([&](const Cqe& cqe) {
+    if (cqe.user_data == kWakeUp) {
       ListenForWake();
       return;
     }
-    auto tag = static_cast<uint16_t>(user_data);
-    if (result == kResultRequest) {
-      Receive(tag, now_ns);
-      received++;
-      return;
-    }
-    requests_[tag].stage = Stage::kGone;
-    live_tags_--;
-    // ENODEV: the device is being stopped. Anything else means that this queue cannot go on.
-    if (result != -ENODEV) failure_.store(-result, std::memory_order_release);
+    int error = exchange_->Take(cqe, arrived_);
+    if (error != 0) failure_.store(error, std::memory_order_release);
   });
+  for (uint16_t tag : arrived_) Receive(tag, now_ns);
+  auto received = static_cast<uint32_t>(arrived_.size());
   if (!has_announced_) return received;
   has_announced_ = false;
   // Paired with the same in JavaScript, which looks at the rings once more after it has said that it sleeps.
@@ -431,39 +435,14 @@ int32_t Queue::ResultOf(const Request& request) const {
 }
 
 void Queue::Commit(uint16_t tag, int32_t result) {
-  requests_[tag].stage = Stage::kWithKernel;
+  Request& request = requests_[tag];
+  request.stage = Stage::kWithKernel;
   in_hand_--;
-  PrepareFetch(kCommitAndFetch, tag, result);
-}
-
-/** A place for every tag and the wake-up: it cannot be full. */
-Sqe* Queue::Prepare() {
-  Sqe* sqe = ring_.Prepare();
-  while (sqe == nullptr) {
-    ring_.Enter(0);
-    sqe = ring_.Prepare();
-  }
-  return sqe;
-}
-
-void Queue::PrepareFetch(uint32_t command, uint16_t tag, int32_t result) {
-  Sqe* sqe = Prepare();
-  sqe->opcode = kOpCommand;
-  sqe->flags = kSqeFixedFile;
-  sqe->fd = 0;
-  sqe->offset = command;
-  sqe->user_data = tag;
-  IoCommand io{number_, tag, result, 0};
-  if (buffers_ != nullptr) {
-    io.address = reinterpret_cast<uint64_t>(BytesOf(tag).buffer);
-  } else if (command == kCommitAndFetch && requests_[tag].op == kAppend) {
-    io.address = requests_[tag].offset_bytes >> kSectorShift;
-  }
-  memcpy(sqe->command, &io, sizeof io);
+  exchange_->Complete(tag, result, request.op == kAppend ? request.offset_bytes >> kSectorShift : 0);
 }
 
 void Queue::ListenForWake() {
-  Sqe* sqe = Prepare();
+  Sqe* sqe = ring_.PrepareSurely();
   sqe->opcode = kOpRead;
   sqe->fd = wake_fd_;
   sqe->address = reinterpret_cast<uint64_t>(&wake_value_);

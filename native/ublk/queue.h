@@ -11,6 +11,7 @@
 #include "bytes.h"
 #include "../counters.h"
 #include "due-heap.h"
+#include "exchange.h"
 #include "precedence.h"
 #include "ring.h"
 
@@ -102,6 +103,9 @@ struct DeviceContext {
   int char_fd = -1;
   /** Whether bytes are moved with pread and pwrite; otherwise the kernel copies them to and from a buffer per tag. */
   bool has_user_copy = true;
+  /** Whether the device was added with commands about many tags. */
+  bool is_batched = false;
+  bool is_zoned = false;
   uint32_t depth = 0;
   uint32_t largest_bytes = 0;
   /** How long before a deadline a thread stops sleeping. */
@@ -147,7 +151,7 @@ class Queue {
 
  private:
   /** Where a tag is. */
-  enum class Stage : uint8_t { kWithKernel, kUndecided, kDue, kGone };
+  enum class Stage : uint8_t { kWithKernel, kUndecided, kDue };
 
   struct Request {
     Stage stage = Stage::kWithKernel;
@@ -176,8 +180,6 @@ class Queue {
   void FailUndecided();
   void Commit(uint16_t tag, int32_t result);
   int32_t ResultOf(const Request& request) const;
-  Sqe* Prepare();
-  void PrepareFetch(uint32_t command, uint16_t tag, int32_t result);
   void ListenForWake();
   void Wait();
   double NowNs() const { return static_cast<double>(MonotonicNs() - device_.origin_ns); }
@@ -195,6 +197,7 @@ class Queue {
   std::vector<Request> requests_;
   std::unique_ptr<Mover> mover_;
   Ring ring_;
+  std::unique_ptr<Exchange> exchange_;
   int wake_fd_ = -1;
   /** Where the kernel puts the event that has woken the thread. */
   uint64_t wake_value_ = 0;
@@ -203,11 +206,12 @@ class Queue {
   /** Tags' buffers without user copy, one after the other. */
   uint8_t* buffers_ = nullptr;
   size_t buffers_bytes_ = 0;
-  /** Tags the kernel may still use, those with a request in hand, and those of them without a verdict. */
-  uint32_t live_tags_ = 0;
+  /** Tags with a request in hand, and those of them without a verdict. */
   uint32_t in_hand_ = 0;
   uint32_t undecided_ = 0;
   bool has_announced_ = false;
+  /** Tags whose requests have come in this round. */
+  std::vector<uint16_t> arrived_;
   /** Tags whose reply goes out in this round; all of them have bytes moved before the clock is read for their counters. */
   std::vector<uint16_t> delivered_;
 

@@ -109,15 +109,24 @@ Sqe* Ring::Prepare() {
   return sqe;
 }
 
+Sqe* Ring::PrepareSurely() {
+  Sqe* sqe = Prepare();
+  while (sqe == nullptr) {
+    Enter(0);
+    sqe = Prepare();
+  }
+  return sqe;
+}
+
 int Ring::Enter(uint32_t wait_for) { return DoEnter(wait_for, kEnterGetEvents, nullptr, 0); }
 
-int Ring::EnterUntil(int64_t deadline_ns, int64_t now_ns) {
+int Ring::EnterUntil(uint32_t wait_for, int64_t deadline_ns, int64_t now_ns) {
   KernelTimespec time;
   WaitArgument argument{0, 0, 0, reinterpret_cast<uint64_t>(&time)};
   uint32_t flags = kEnterGetEvents | kEnterExtendedArgument;
   if (takes_absolute_time_ != 0) {
     time = {deadline_ns / kNsPerSecond, deadline_ns % kNsPerSecond};
-    int error = DoEnter(1, flags | kEnterAbsoluteTimer, &argument, sizeof argument);
+    int error = DoEnter(wait_for, flags | kEnterAbsoluteTimer, &argument, sizeof argument);
     // What the flag means is found out once; a kernel without it refuses before it has done anything.
     if (takes_absolute_time_ > 0 || error != EINVAL) {
       takes_absolute_time_ = 1;
@@ -127,7 +136,7 @@ int Ring::EnterUntil(int64_t deadline_ns, int64_t now_ns) {
   }
   int64_t left_ns = std::max<int64_t>(deadline_ns - now_ns, 0);
   time = {left_ns / kNsPerSecond, left_ns % kNsPerSecond};
-  return DoEnter(1, flags, &argument, sizeof argument);
+  return DoEnter(wait_for, flags, &argument, sizeof argument);
 }
 
 int Ring::DoEnter(uint32_t wait_for, uint32_t flags, const void* argument, size_t length) {

@@ -34,24 +34,28 @@ class Ring {
 
   /** A zeroed entry, or nullptr when the ring is full. */
   Sqe* Prepare();
+  /** The same, entering until there is room. */
+  Sqe* PrepareSurely();
 
   /** Hands over what is prepared; with `wait_for` > 0 waits for so many completions. Returns 0 or an errno. */
   int Enter(uint32_t wait_for);
   /** The same, waiting at most until `deadline_ns` on CLOCK_MONOTONIC; ETIME then. */
-  int EnterUntil(int64_t deadline_ns, int64_t now_ns);
+  int EnterUntil(uint32_t wait_for, int64_t deadline_ns, int64_t now_ns);
 
   uint32_t prepared() const { return prepared_; }
+  /** Where the next entry will stand, running freely; and whether the kernel has taken all that stands before a place. */
+  uint32_t place() const { return *sq_tail_; }
+  bool HasTakenUntil(uint32_t place) const {
+    return static_cast<int32_t>(__atomic_load_n(sq_head_, __ATOMIC_ACQUIRE) - place) >= 0;
+  }
   bool HasCompletion() const { return *cq_head_ != __atomic_load_n(cq_tail_, __ATOMIC_ACQUIRE); }
 
-  /** Calls `handle(user_data, result)` for each completion that is there. */
+  /** Calls `handle(completion)` for each that is there. */
   template <typename Handle>
   void ForEachCompletion(Handle handle) {
     uint32_t head = *cq_head_;
     uint32_t tail = __atomic_load_n(cq_tail_, __ATOMIC_ACQUIRE);
-    for (; head != tail; head++) {
-      const Cqe& cqe = cqes_[head & cq_mask_];
-      handle(cqe.user_data, cqe.result);
-    }
+    for (; head != tail; head++) handle(static_cast<const Cqe&>(cqes_[head & cq_mask_]));
     __atomic_store_n(cq_head_, head, __ATOMIC_RELEASE);
   }
 

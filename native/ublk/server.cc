@@ -103,7 +103,7 @@ class Server : public Napi::ObjectWrap<Server> {
    * new UblkServer(settings, shared, counters, onEnded)
    *
    * settings  [charFd, queues, depth, largestBytes, hasUserCopy, queueOffsetBytes, queueStrideBytes,
-   *            countersOffsetBytes, countersStrideBytes]; the descriptor becomes this object's
+   *            countersOffsetBytes, countersStrideBytes, isBatched, isZoned]; the descriptor becomes this object's
    * shared    Uint8Array on shared memory, laid out as queue.h has it
    * counters  Uint8Array on shared memory
    * onEnded   called when threads have ended
@@ -122,6 +122,8 @@ class Server : public Napi::ObjectWrap<Server> {
     context.depth = static_cast<uint32_t>(setting(2));
     context.largest_bytes = static_cast<uint32_t>(setting(3));
     context.has_user_copy = setting(4) != 0;
+    context.is_batched = setting(9) != 0;
+    context.is_zoned = setting(10) != 0;
     context.shared = reinterpret_cast<SharedDevice*>(shared);
     watch_ = EventWatch::Start(
         info.Env(), true, [this] { OnEnded(); }, [this] { Shut(); });

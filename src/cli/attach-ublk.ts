@@ -8,6 +8,7 @@ import type { DeviceHandle } from "../device/host.js";
 import type { DeviceSpec } from "../device/spec.js";
 import { limits } from "../ublk/abi.js";
 import { UblkAttachment, type UblkOptions } from "../ublk/attachment.js";
+import { leastBatchedDepth } from "../ublk/features.js";
 import { readDeviceId } from "../ublk/names.js";
 import { identityOf, removeState, saveState, type UblkState } from "../ublk/state.js";
 import type { Attached } from "./attached.js";
@@ -20,6 +21,8 @@ export interface UblkCommandOptions {
   copy: "user" | "kernel";
   cache: "auto" | "write-back" | "write-through";
   recovery: "none" | "reissue" | "fail-io";
+  /** What was attached by an older version has been remembered without it. */
+  batch?: "on" | "off" | "auto";
   partitionScan: boolean;
   ownMounts?: boolean;
   blockSize?: number;
@@ -51,6 +54,12 @@ export function readUblkOptions(
   const { queues, depth } = options;
   if (queues < 1 || queues > limits.queues) refuse(`--queues ${queues} is not possible`, "Give 1 to 4096");
   if (depth < 1 || depth > limits.depth) refuse(`--depth ${depth} is not possible`, "Give 1 to 4096");
+  if (options.batch === "on" && depth < leastBatchedDepth) {
+    refuse(
+      "the driver has no batches of one request",
+      `Leave out --batch on, or give --depth ${leastBatchedDepth}`,
+    );
+  }
   const largestRequestBytes = parseSize(options.maxIo);
   if (
     largestRequestBytes < smallestRequestBytes ||
@@ -72,6 +81,7 @@ export function readUblkOptions(
     depth,
     copy: options.copy,
     recovery: options.recovery,
+    batch: options.batch ?? "off",
     scansPartitions: options.partitionScan,
     isRotational: profile.isRotational,
     ...(options.scheduler === undefined ? {} : { scheduler: options.scheduler }),

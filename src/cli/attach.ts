@@ -80,6 +80,14 @@ export const command = addDeviceOptions(
         .choices(["none", "reissue", "fail-io"])
         .default("none"),
     )
+    .addOption(
+      new Option(
+        "--batch <when>",
+        "ublk: one command for many requests (Linux 7.0), for load at depth; auto: where the driver has it",
+      )
+        .choices(["on", "off", "auto"])
+        .default("off"),
+    )
     .option("--own-mounts", "ublk: serve from a mount namespace of its own")
     .option("--no-partition-scan", "ublk: do not look for partitions (Linux 7.0)")
     .option("--listen <uri>", "serve the same device over NBD too; repeat for several", collect, [])

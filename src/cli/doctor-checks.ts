@@ -36,10 +36,11 @@ const oldestUblkKernel = [6, 5] as const;
 const newerFeatures = {
   userRecoveryFailIo: "errors while a server is gone (6.13)",
   updateSize: "resize (6.16)",
+  batchIo: "batched commands (7.0)",
   noAutoPartitionScan: "no partition scan (7.0)",
 } as const;
 /** What newer drivers have and blkforge leaves alone; docs/ublk.md says why. */
-const unusedFeatures = { quiesce: "quiesce (6.16)", batchIo: "batched commands (7.0)" } as const;
+const unusedFeatures = { quiesce: "quiesce (6.16)" } as const;
 /** A device in use for swap should be served from locked memory: the server, its heap and the hot part of the store. */
 const comfortableLockedBytes = 256 * 2 ** 20;
 /** 128 clients, 16 kernel connections, images, sockets, and Node's own. */

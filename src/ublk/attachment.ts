@@ -18,24 +18,17 @@ import {
   writeAttribute,
 } from "../linux/block-device.js";
 import { findHolders } from "../linux/holders.js";
-import { type DeviceInfo, type DeviceParameters, Feature, type FeatureName } from "./abi.js";
+import { type DeviceInfo, type DeviceParameters, Feature } from "./abi.js";
 import { isRefusal, slowDeadlineMs, UblkControl } from "./control.js";
-import { requireFeatures } from "./features.js";
+import { type FeatureOptions, requireFeatures, wantedFeatures } from "./features.js";
 import { deviceName, devicePath } from "./names.js";
 import { type AttachedDevice, endOfThreads, startThreads, type Threads, waitUntilOwned } from "./threads.js";
 
-export interface UblkOptions extends QueueSettings {
+export interface UblkOptions extends QueueSettings, FeatureOptions {
   /** n of /dev/ublkbn; null lets the kernel take a free one. */
   id: number | null;
   queues: number;
-  depth: number;
   parameters: DeviceParameters;
-  /** "user" moves bytes once, "kernel" lets the driver copy them to and from buffers. */
-  copy: "user" | "kernel";
-  /** What becomes of requests when the server dies: they fail and the device goes, or a new server takes it over. */
-  recovery: "none" | "reissue" | "fail-io";
-  /** Whether the kernel shall look for partitions. */
-  scansPartitions: boolean;
   /** Told the device's number as soon as there is one, before it can be used. */
   onAdded?: (id: number) => void;
 }
@@ -202,15 +195,8 @@ export class UblkAttachment {
 }
 
 async function addDevice(control: UblkControl, options: UblkOptions): Promise<DeviceInfo> {
-  const wanted: FeatureName[] = [];
   refuseToUnprivileged(control, options);
-  if (options.copy === "user") wanted.push("userCopy");
-  if (options.parameters.zones !== null) wanted.push("zoned");
-  if (options.recovery !== "none") wanted.push("userRecovery");
-  if (options.recovery === "reissue") wanted.push("userRecoveryReissue");
-  if (options.recovery === "fail-io") wanted.push("userRecoveryFailIo");
-  if (!options.scansPartitions) wanted.push("noAutoPartitionScan");
-  if (!control.isPrivileged) wanted.push("unprivileged");
+  const wanted = wantedFeatures(control, options);
   requireFeatures(control, wanted, "what was asked for");
   const flags = wanted.reduce((sum, name) => sum | Feature[name], Feature.commandEncoding);
   try {

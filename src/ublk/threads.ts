@@ -90,17 +90,19 @@ export async function startThreads(
   const layout = layoutOf({ queues, depth });
   const shared = new SharedArrayBuffer(layout.byteLength);
   const counters = device.queueCounters(queues);
-  const hasUserCopy = (info.flags & Feature.userCopy) !== 0;
+  const has = (feature: keyof typeof Feature): number => ((info.flags & Feature[feature]) === 0 ? 0 : 1);
   const settings = Float64Array.of(
     charFd,
     queues,
     depth,
     largestRequestBytes,
-    hasUserCopy ? 1 : 0,
+    has("userCopy"),
     layout.queueOffsetBytes,
     layout.queueStrideBytes,
     counters.offsetBytes,
     counters.strideBytes,
+    has("batchIo"),
+    has("zoned"),
   );
   const threads = new Threads(settings, shared, counters.buffer);
   try {

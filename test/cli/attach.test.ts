@@ -21,6 +21,8 @@ test.each([
   [["attach", "instant", "--timeout", "1.5"], "Give a whole number"],
   [["attach", "instant", "--nbd", "/dev/sda"], '"/dev/sda" is no NBD device'],
   [["attach", "instant", "--read-ahead", "much"], '"much" is not a size'],
+  [["attach", "instant", "--ublk", "--batch", "on", "--depth", "1"], "no batches of one request"],
+  [["attach", "instant", "--ublk", "--batch", "yes"], "Allowed choices are on, off, auto"],
   [["attach", "no-such-profile"], "BLK_E_PROFILE_UNKNOWN"],
   [["detach", "nbd"], "Give /dev/nbd0"],
   [["resize", "2G"], "no API address is given"],

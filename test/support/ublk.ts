@@ -3,13 +3,17 @@ import { readFileSync } from "node:fs";
 import type { LabExecOptions } from "../../src/lab/exec.js";
 import { guestCommandMs, inGuest, type LabRun } from "./lab.js";
 
+/** BLKFORGE_BATCH=auto runs tests with batched commands, where the kernel has them (BLKFORGE_KERNEL=7). */
+const batch = process.env.BLKFORGE_BATCH;
+const batchOption = batch === undefined ? "" : `--batch ${batch}`;
+
 /** No deadlines in here: in virtual time an idle guest's clock leaps ahead. */
 const helpers = `
-export BLKFORGE_API=unix:/run/api.sock
+export BLKFORGE_API=unix:/run/api.sock BLKFORGE_BATCH=${batch ?? "off"}
 # start LOG ARGUMENT...: attaches in the background and waits for "ready"; its pid is in $server, the device in $DEV.
 start() {
   log=$1; shift; rm -f $log
-  blkforge attach "$@" --ublk --timing sleep >$log 2>$log.err & server=$!
+  blkforge attach ${batchOption} "$@" --ublk --timing sleep >$log 2>$log.err & server=$!
   until grep -qs ready $log; do
     kill -0 $server 2>/dev/null || { cat $log.err >&2; return 1; }
     usleep 20000

@@ -29,6 +29,7 @@ const options = (round) => ({
   depth: [32, 128, 1][round % 3],
   copy: round % 5 === 4 ? "kernel" : "user",
   recovery: "none",
+  batch: process.env.BLKFORGE_BATCH ?? "off",
   scansPartitions: true,
   isRotational: false,
   parameters: {
