@@ -11,6 +11,7 @@
 #include "file.h"
 #include "nbd/socket-mover.h"
 #include "netlink.h"
+#include "pages.h"
 #include "socket.h"
 #include "sparse-memory.h"
 #include "thread.h"
@@ -23,6 +24,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportSparseMemory(env, exports);
   ExportFile(env, exports);
   ExportNetlink(env, exports);
+  ExportPages(env, exports);
   ExportSocket(env, exports);
   ExportSocketMover(env, exports);
   ExportThread(env, exports);

@@ -78,6 +78,12 @@ void SendQueue::Clear() {
   header_pieces_ = 0;
 }
 
+void SendQueue::Release() {
+  Clear();
+  pieces_ = {};
+  headers_.reset();
+}
+
 /** Where the next bytes to send lie, `limit` of them at most; holes of the device are zeroes from elsewhere. */
 size_t SendQueue::Gather(iovec* pieces, uint64_t limit, size_t* gathered) const {
   size_t count = 0;

@@ -36,6 +36,8 @@ class SendQueue {
   /** Sends what the socket takes now, one turn's share at most; returns the errno of a broken one. */
   int Flush(int fd);
   void Clear();
+  /** Gives its memory back: nothing is added any more. */
+  void Release();
 
  private:
   enum class Owner : uint8_t { kScript, kMemory, kHeader };

@@ -510,6 +510,9 @@ class SocketMover : public Napi::ObjectWrap<SocketMover>, public TimedTask {
     SocketMover* mover = watch->mover;
     mover->on_events_.Reset();
     mover->held_.clear();
+    // The garbage collector, which knows little of what this costs, may take its time with the rest.
+    mover->plain_.reset();
+    mover->queue_.Release();
     mover->Unref();
     napi_remove_async_cleanup_hook(watch->cleanup_hook);
     delete watch;

@@ -208,6 +208,8 @@ export interface NativeAddon {
   ) => NativeAcceptor;
   /** Linux only. Fills in the two ends of a connected pair of Unix stream sockets. */
   readonly socketPair?: (ends: Int32Array) => number;
+  /** Linux only. Whole pages of that part go back to the system, and read as zeroes. */
+  readonly giveBackPages?: (bytes: Uint8Array, from: number, to: number) => void;
   /** Linux only. The calling thread's memory then never waits for I/O of the disk it serves itself. Errno. */
   readonly markIoFlusher?: () => number;
   /** Linux only. Whether the calling thread is marked so. */

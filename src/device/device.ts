@@ -122,7 +122,12 @@ export class Device implements PollingTarget, CompletionSink {
   private readonly isScheduled: Uint8Array;
   private readonly sources: RequestSource[] = [];
 
-  private readonly answered = new Set<RequestOwner>();
+  /**
+   * Whom to tell of the end of the round, each once, null who has gone since. Not a Set: V8 gives one a new table whenever it is
+   * cleared, and lets the old lead to it, so that one table that has grown old keeps all later ones, and their owners, for as long.
+   */
+  private readonly answered: (RequestOwner | null)[] = [];
+  private answeredCount = 0;
   private readonly fullListeners: (() => void)[] = [];
   /** When each request was seen to arrive; the model may have been told of a later instant. */
   private readonly seenNs: Float64Array;
@@ -302,7 +307,8 @@ export class Device implements PollingTarget, CompletionSink {
       if (this.isHeldNow[slot] === 1) this.letGo(slot, this.clock.nowNs());
       else this.holder[slot] = notHeld;
     }
-    this.answered.delete(owner);
+    const at = this.answered.indexOf(owner);
+    if (at >= 0) this.answered[at] = null;
     this.pump();
   }
 
@@ -511,14 +517,18 @@ export class Device implements PollingTarget, CompletionSink {
     if (owner === null) {
       requests.release(slot);
     } else {
-      this.answered.add(owner);
+      if (!this.answered.includes(owner)) this.answered[this.answeredCount++] = owner;
       owner.onCompletion(slot);
     }
   }
 
   private endReplies(): void {
-    for (const owner of this.answered) owner.onCompletionsEnd();
-    this.answered.clear();
+    for (let i = 0; i < this.answeredCount; i++) {
+      const owner = this.answered[i];
+      this.answered[i] = null;
+      owner?.onCompletionsEnd();
+    }
+    this.answeredCount = 0;
     // Listeners may fill the table again and wait anew, so each round takes only those who wait now.
     for (let waiting = this.fullListeners.length; waiting > 0 && !this.requests.isFull; waiting--) {
       this.fullListeners.shift()?.();

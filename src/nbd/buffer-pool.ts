@@ -2,10 +2,14 @@
  * Buffers for payloads and replies, used over and over: powers of two from 64 KiB to 32 MiB, each with a little room
  * beside for the headers, so that a reply of the largest payload still is one piece.
  *
+ * What nobody has used for some ten seconds costs address space only (`IdleBuffers`).
+ *
  * All connections share one budget. Who asks for more than is left waits in line and is called when something has
  * been given back; a lone buffer is always granted, so the line moves whatever the budget is.
  */
+import { loadNative } from "../base/native.js";
 import { maximumPayloadBytes } from "./constants.js";
+import { IdleBuffers } from "./idle-buffers.js";
 
 const smallestBytes = 64 * 1024;
 const classCount = Math.log2(maximumPayloadBytes / smallestBytes) + 1;
@@ -13,6 +17,11 @@ const classCount = Math.log2(maximumPayloadBytes / smallestBytes) + 1;
 const headroomBytes = 128;
 /** Idle memory kept for reuse; the rest goes back to the system. */
 const maximumIdleBytes = 64 * 1024 * 1024;
+/** What of idle memory is emptied at once: the system takes some 30 us for it, in which no request is served. */
+const emptiedAtOnceBytes = 1024 * 1024;
+const emptyEveryMs = 1000;
+/** After so many times, who has not been used since the last such moment is taken for cold. */
+const timesToTurn = 10;
 
 export interface PooledBuffer {
   readonly bytes: Buffer;
@@ -21,8 +30,11 @@ export interface PooledBuffer {
 
 export class BufferPool {
   private readonly budgetBytes: number;
-  private readonly idle: PooledBuffer[][] = Array.from({ length: classCount }, () => []);
+  private readonly idle = Array.from({ length: classCount }, () => new IdleBuffers());
   private idleBytes = 0;
+  /** Runs while something idle has pages. */
+  private emptying: NodeJS.Timeout | null = null;
+  private timesEmptied = 0;
   private lentBytes = 0;
   private readonly waiting: Array<() => void> = [];
   private isWakingUp = false;
@@ -74,6 +86,7 @@ export class BufferPool {
     if (this.idleBytes + classBytes <= maximumIdleBytes) {
       this.idle[buffer.sizeClass].push(buffer);
       this.idleBytes += classBytes;
+      if (this.emptying === null) this.startEmptying();
     }
     if (this.waiting.length > 0 && !this.isWakingUp) {
       this.isWakingUp = true;
@@ -84,6 +97,22 @@ export class BufferPool {
   /** Calls `retry` once when a buffer has been given back. */
   onceGiven(retry: () => void): void {
     this.waiting.push(retry);
+  }
+
+  private startEmptying(): void {
+    const { giveBackPages } = loadNative();
+    if (giveBackPages === undefined) return;
+    this.emptying = setInterval(() => this.emptySome(giveBackPages), emptyEveryMs);
+    this.emptying.unref();
+  }
+
+  private emptySome(giveBackPages: (bytes: Uint8Array, from: number, to: number) => void): void {
+    if (++this.timesEmptied % timesToTurn === 0) for (const idle of this.idle) idle.turn();
+    let leftBytes = emptiedAtOnceBytes;
+    for (const idle of this.idle) leftBytes -= idle.empty(leftBytes, giveBackPages);
+    if (this.idle.some(({ isWarm }) => isWarm)) return;
+    clearInterval(this.emptying!);
+    this.emptying = null;
   }
 
   /** Not from within `give`, whose caller is in the midst of something. */

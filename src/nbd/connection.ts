@@ -16,7 +16,7 @@ import { type Outbox, StreamOutbox } from "./outbox.js";
 import { descriptorOf, takenBytes, type WatchedPeer } from "./peer-watch.js";
 import { plainSettings } from "./plain-settings.js";
 import type { SlotNotes } from "./slot-notes.js";
-import { type TlsSettings, upgradeToTls } from "./tls.js";
+import type { TlsSettings } from "./tls.js";
 import { Transmission } from "./transmission.js";
 
 /** What carries the bytes, as far as a connection in transmission uses it: a stream, or a socket the addon moves bytes for. */
@@ -160,7 +160,10 @@ export class Connection implements WatchedPeer {
     assert(tls !== null, "the handshake offers TLS only where there is some");
     socket.off("data", this.onData);
     socket.off("end", this.onPeerEnd);
+    // Node does not say that a client has gone in the midst of a handshake with TLS.
+    this.isReadingPaused = true;
     const onSecure = (secure: ByteStream) => {
+      this.isReadingPaused = false;
       this.socket = secure;
       this.wire = secure;
       secure.on("data", this.onData);
@@ -168,7 +171,7 @@ export class Connection implements WatchedPeer {
       secure.on("error", this.onError);
       this.log("client switched to TLS");
     };
-    upgradeToTls(tls, socket, onSecure, (error) => this.log(`TLS failed: ${error.message}`));
+    tls.handshakes.begin(socket, onSecure, (error) => this.log(`TLS failed: ${error.message}`));
   }
 
   private readonly onError = (error: Error): void => this.log(`socket failed: ${error.message}`);

@@ -12,6 +12,7 @@ import { loadNative, type NativeSocketMover, SocketEvent } from "../base/native.
 import type { BlockTarget, NativeService } from "../base/target.js";
 import { DescriptorStream } from "./descriptor-stream.js";
 import { moverCells } from "./mover-cells.js";
+import { MoverMemories, type MoverMemory } from "./mover-memory.js";
 import { descriptorOf } from "./peer-watch.js";
 import { Before, type PayloadReceiver } from "./transmission.js";
 
@@ -23,8 +24,11 @@ export const keptBytes = 32 * 1024;
  */
 const answeredInputBytes = 128 * 1024;
 const decidedInputBytes = keptBytes + 4096;
-/** Pieces of the device's memory handed over at once. */
-const insertCapacity = 1024;
+/** Those of this thread's sockets. */
+const memories = {
+  answered: new MoverMemories(answeredInputBytes),
+  decided: new MoverMemories(decidedInputBytes),
+};
 
 export interface MovedSocketHandlers {
   /**
@@ -44,8 +48,10 @@ export class MovedSocket implements PayloadReceiver {
   onSent: () => void = () => undefined;
   /** Called when the addon has answered all it had in hand, if `setIdle(false)` was said. */
   onAnswered: () => void = () => undefined;
-  readonly inserts = new Float64Array(3 * insertCapacity);
+  readonly inserts: Float64Array;
   private readonly input: Uint8Array;
+  private readonly memory: MoverMemory;
+  private readonly memories: MoverMemories;
   private readonly state = new Float64Array(
     new ArrayBuffer(moverCells.count * Float64Array.BYTES_PER_ELEMENT),
   );
@@ -62,12 +68,13 @@ export class MovedSocket implements PayloadReceiver {
     target: Pick<BlockTarget, "nativeMemory" | "nativeService">,
     handlers: MovedSocketHandlers,
   ) {
-    const memory = target.nativeMemory ?? null;
-    this.input = new Uint8Array(
-      new ArrayBuffer(target.nativeService == null ? decidedInputBytes : answeredInputBytes),
-    );
+    this.memories = target.nativeService == null ? memories.decided : memories.answered;
+    this.memory = this.memories.take();
+    this.input = this.memory.input;
+    this.inserts = this.memory.inserts;
     this.handlers = handlers;
-    this.mover = new Mover(fd, memory, this.input, this.state, this.inserts, (events) =>
+    const deviceMemory = target.nativeMemory ?? null;
+    this.mover = new Mover(fd, deviceMemory, this.input, this.state, this.inserts, (events) =>
       this.onEvents(events),
     );
   }
@@ -167,7 +174,11 @@ export class MovedSocket implements PayloadReceiver {
     if (this.isClosed) return;
     this.isClosed = true;
     this.mover.close();
-    setImmediate(() => this.handlers.onClose());
+    setImmediate(() => {
+      this.handlers.onClose();
+      // Now that nobody is in the midst of something with it.
+      this.memories.give(this.memory);
+    });
   }
 
   private onEvents(events: number): void {

@@ -41,13 +41,13 @@ export interface WatchedPeer {
 const PeerState = Object.freeze({ open: 0, halfClosed: 1, gone: 2 });
 
 export class PeerWatch {
-  private readonly peers: ReadonlySet<WatchedPeer>;
+  private readonly peers: readonly WatchedPeer[];
   private readonly pool: BufferPool;
   private readonly timers: NodeJS.Timeout[];
   private progressSeen = new Map<WatchedPeer, number>();
 
   constructor(
-    peers: ReadonlySet<WatchedPeer>,
+    peers: readonly WatchedPeer[],
     pool: BufferPool,
     { vanishMs, stallMs }: { vanishMs: number; stallMs: number },
   ) {

@@ -1,8 +1,8 @@
 /**
  * The reply to one read: its data, and in chunked replies also its holes, and what is good of it before an error.
  *
- * A reply is planned first, so that a buffer of the right size can be found, then written. One object serves a
- * connection; neither step allocates but for looking at holes, which only large reads do.
+ * A reply is planned first, so that a buffer of the right size can be found, then written, at once or after it was planned anew.
+ * One object serves a connection; neither step allocates but for looking at holes, which only large reads do.
  */
 import { noSlot, type RequestSlot } from "../base/request.js";
 import { Status } from "../base/status.js";
@@ -17,6 +17,10 @@ export const smallestHoleBytes = 64 * 1024;
 /** Holes and data in turn. */
 const maximumPieces = (2 * maximumPayloadBytes) / smallestHoleBytes + 1;
 
+/** The pieces of the reply planned last, whosever it is. Ends are counted from the request's beginning. */
+const ends = new Float64Array(maximumPieces);
+const isHole = new Uint8Array(maximumPieces);
+
 export class ReadReply {
   private readonly target: BlockTarget;
   private readonly writer: ReplyWriter;
@@ -28,9 +32,7 @@ export class ReadReply {
   /** First byte of the device the error concerns; -1 when it has no place or the format cannot tell. */
   private errorAtBytes = -1;
 
-  /** Ends of the pieces, counted from the request's beginning. */
-  private readonly ends = new Float64Array(maximumPieces);
-  private readonly isHole = new Uint8Array(maximumPieces);
+  /** Pieces of the planned reply. */
   private count = 0;
 
   constructor(target: BlockTarget, writer: ReplyWriter, outbox: Outbox) {
@@ -60,9 +62,9 @@ export class ReadReply {
     }
     let bufferBytes = maximumResultBytes;
     let insertedBytes = 0;
-    for (let i = 0, from = 0; i < this.count; from = this.ends[i++]) {
-      const pieceBytes = this.ends[i] - from;
-      if (this.isHole[i] === 1) {
+    for (let i = 0, from = 0; i < this.count; from = ends[i++]) {
+      const pieceBytes = ends[i] - from;
+      if (isHole[i] === 1) {
         bufferBytes += writer.holeBytes;
         continue;
       }
@@ -79,11 +81,11 @@ export class ReadReply {
     const { writer, target, slot, count, outbox } = this;
     const offsetBytes = target.requests.offsetBytes[slot];
     const isGood = this.status === Status.ok;
-    for (let i = 0, from = 0; i < count; from = this.ends[i++]) {
+    for (let i = 0, from = 0; i < count; from = ends[i++]) {
       const at = outbox.position;
-      const lengthBytes = this.ends[i] - from;
+      const lengthBytes = ends[i] - from;
       const isLast = isGood && i === count - 1;
-      if (this.isHole[i] === 1) {
+      if (isHole[i] === 1) {
         outbox.advance(writer.writeHole(out, at, key, offsetBytes + from, lengthBytes, isLast));
       } else if (lengthBytes >= outbox.insertsFromBytes) {
         outbox.advance(writer.writeDataHeader(out, at, key, offsetBytes + from, lengthBytes, isLast));
@@ -112,15 +114,15 @@ export class ReadReply {
 
   private findHoles(offsetBytes: number, lengthBytes: number): void {
     for (const extent of this.target.extents(offsetBytes, lengthBytes)) {
-      const isHole = !extent.isAllocated && extent.lengthBytes >= smallestHoleBytes;
-      this.add(extent.offsetBytes + extent.lengthBytes - offsetBytes, isHole ? 1 : 0);
+      const isLargeHole = !extent.isAllocated && extent.lengthBytes >= smallestHoleBytes;
+      this.add(extent.offsetBytes + extent.lengthBytes - offsetBytes, isLargeHole ? 1 : 0);
     }
   }
 
   /** Neighbours of one kind become one piece. */
-  private add(endBytes: number, isHole: 0 | 1): void {
-    if (this.count > 0 && this.isHole[this.count - 1] === isHole) this.count--;
-    this.ends[this.count] = endBytes;
-    this.isHole[this.count++] = isHole;
+  private add(endBytes: number, kind: 0 | 1): void {
+    if (this.count > 0 && isHole[this.count - 1] === kind) this.count--;
+    ends[this.count] = endBytes;
+    isHole[this.count++] = kind;
   }
 }

@@ -41,7 +41,8 @@ export class NbdServer {
   private readonly pool: BufferPool;
   private readonly notes = new Map<BlockTarget, SlotNotes>();
   private readonly listeners: Listener[] = [];
-  private readonly connections = new Set<Connection>();
+  /** In no order. Not a Set, whose dead tables would keep connections that have gone from V8 (see `Device.answered`). */
+  private readonly connections: Connection[] = [];
   private readonly count: ConnectionCount;
   private readonly peerWatch: PeerWatch;
   private nextNumber = 0;
@@ -61,7 +62,7 @@ export class NbdServer {
 
   /** Clients connected now. */
   get connectionCount(): number {
-    return this.connections.size;
+    return this.connections.length;
   }
 
   /** Requests taken from clients and not answered yet. */
@@ -127,7 +128,7 @@ export class NbdServer {
     // Closing a Unix listener removes its file.
     for (const listener of this.listeners.splice(0)) listener.close();
     for (const connection of this.connections) connection.shutDown();
-    if (this.connections.size === 0) {
+    if (this.connections.length === 0) {
       this.peerWatch.stop();
       return;
     }
@@ -159,8 +160,8 @@ export class NbdServer {
         onClose(connection.hasClientDisconnected);
       },
     });
-    this.connections.add(connection);
-    this.count.set(this.connections.size);
+    this.connections.push(connection);
+    this.count.set(this.connections.length);
   }
 
   private onConnection(socket: ByteStream, exports: readonly NbdExport[], tls: TlsSettings | null): void {
@@ -177,8 +178,8 @@ export class NbdServer {
       ...this.connectionOptions(socket, exports, tls),
       onClose: () => this.onClosed(connection),
     });
-    this.connections.add(connection);
-    this.count.set(this.connections.size);
+    this.connections.push(connection);
+    this.count.set(this.connections.length);
   }
 
   private connectionOptions(
@@ -199,9 +200,10 @@ export class NbdServer {
   }
 
   private onClosed(connection: Connection): void {
-    this.connections.delete(connection);
-    this.count.set(this.connections.size);
-    if (this.connections.size === 0) for (const resolve of this.waitingForLast.splice(0)) resolve();
+    const last = this.connections.pop()!;
+    if (last !== connection) this.connections[this.connections.indexOf(connection)] = last;
+    this.count.set(this.connections.length);
+    if (this.connections.length === 0) for (const resolve of this.waitingForLast.splice(0)) resolve();
   }
 
   private notesOf(target: BlockTarget): SlotNotes {

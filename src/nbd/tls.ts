@@ -5,9 +5,10 @@
  *
  * Source: NetworkBlockDevice/nbd, `doc/proto.md`, "TLS support": TLS 1.2 at least.
  */
+import { constants } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { Duplex } from "node:stream";
-import { createServer, type TlsOptions } from "node:tls";
+import { createServer, type Server, type TlsOptions } from "node:tls";
 import { BlkError } from "../base/errors.js";
 import type { ByteStream } from "./connection.js";
 
@@ -27,11 +28,14 @@ export interface TlsFiles {
 
 export interface TlsSettings {
   mode: "allow" | "require";
-  options: TlsOptions;
+  handshakes: TlsHandshakes;
 }
 
 /** Without a certificate a PSK has to do, which Node's default list of ciphers leaves out. */
 const ciphersWithPsk = "HIGH:!aNULL:!eNULL:!MD5:!RC4:!3DES:!CAMELLIA:!SRP";
+
+/** More handshakes at once are rare, and cost a server each. */
+const maximumIdleServers = 16;
 
 /** @throws BlkError BLK_E_TLS, also for what only shows when certificate and key are put together. */
 export function loadTls(files: TlsFiles): TlsSettings | null {
@@ -49,7 +53,8 @@ export function loadTls(files: TlsFiles): TlsSettings | null {
       "Give --tls-cert and --tls-key",
     );
   }
-  const options: TlsOptions = { minVersion: "TLSv1.2" };
+  // No tickets: each client shows each time what it has to show, since nobody could tell from a session what else it was good for.
+  const options: TlsOptions = { minVersion: "TLSv1.2", secureOptions: constants.SSL_OP_NO_TICKET };
   if (certificate !== null && key !== null) {
     options.cert = read(certificate);
     options.key = read(key);
@@ -65,7 +70,7 @@ export function loadTls(files: TlsFiles): TlsSettings | null {
     options.pskCallback = (_socket, identity) => keys.get(identity) ?? null;
   }
   try {
-    createServer(options);
+    return { mode, handshakes: new TlsHandshakes(options) };
   } catch (error) {
     throw fault(
       `TLS cannot use what it was given: ${(error as Error).message}`,
@@ -73,27 +78,51 @@ export function loadTls(files: TlsFiles): TlsSettings | null {
       error,
     );
   }
-  return { mode, options };
 }
 
 /**
- * Takes the server's part of a TLS handshake on a socket; `onSecure` is given the stream to go on with. A handshake
- * that fails destroys the socket, which its owner sees as its close.
+ * The server's part of TLS handshakes.
+ *
+ * Node checks a client's certificate for a `tls.Server` only, not for a bare `TLSSocket`, and such a server does not tell which of
+ * its sockets has become secure. So each handshake has a server to itself, one that never listens, and leaves it to the next when it
+ * is over. They are not made anew each time: a server's certificates, keys and list of ciphers lie outside V8's heap, which takes them
+ * for a kilobyte and so is in no hurry to collect them.
  */
-export function upgradeToTls(
-  { options }: TlsSettings,
-  socket: ByteStream,
-  onSecure: (secure: ByteStream) => void,
-  onFailure: (error: Error) => void,
-): void {
-  // A server that never listens, for this socket alone: it checks the client's certificate, as a bare TLSSocket does not.
-  const server = createServer({ ...options, allowHalfOpen: true });
-  server.once("secureConnection", onSecure);
-  server.once("tlsClientError", (error) => {
-    onFailure(error);
-    socket.destroy();
-  });
-  server.emit("connection", socket as Duplex);
+export class TlsHandshakes {
+  private readonly options: TlsOptions;
+  private readonly idle: Server[] = [];
+
+  /** @throws Error what OpenSSL has against the options */
+  constructor(options: TlsOptions) {
+    this.options = options;
+    this.idle.push(this.newServer());
+  }
+
+  /** `onSecure` is given the stream to go on with. A handshake that fails destroys the socket, which its owner sees as its close. */
+  begin(socket: ByteStream, onSecure: (secure: ByteStream) => void, onFailure: (error: Error) => void): void {
+    const server = this.idle.pop() ?? this.newServer();
+    // One of the two comes, and only once: a socket that closes before it is secure has failed.
+    server.once("secureConnection", (secure) => {
+      this.leave(server);
+      onSecure(secure);
+    });
+    server.once("tlsClientError", (error) => {
+      this.leave(server);
+      onFailure(error);
+      socket.destroy();
+    });
+    server.emit("connection", socket as Duplex);
+  }
+
+  private newServer(): Server {
+    return createServer({ ...this.options, allowHalfOpen: true });
+  }
+
+  private leave(server: Server): void {
+    server.removeAllListeners("secureConnection");
+    server.removeAllListeners("tlsClientError");
+    if (this.idle.length < maximumIdleServers) this.idle.push(server);
+  }
 }
 
 function parsePresharedKeys(path: string, text: string): Map<string, Buffer> {

@@ -170,6 +170,41 @@ describe("a host that takes time for each reply", () => {
   });
 });
 
+describe("what owners are told", () => {
+  /** Notes what it is told, and may answer to it. */
+  function listener(
+    name: string,
+    told: string[],
+    requests: RequestTable,
+    onEnd: () => void = () => {},
+  ): RequestOwner {
+    return {
+      onCompletion(slot) {
+        told.push(name);
+        requests.release(slot);
+      },
+      onCompletionsEnd() {
+        told.push(`${name} end`);
+        onEnd();
+      },
+    };
+  }
+
+  test("each is told once that a round of completions is over, however they were mixed, unless it has gone", () => {
+    const { clock, device, requests, submit } = bench();
+    const told: string[] = [];
+    const c = listener("c", told, requests);
+    const a = listener("a", told, requests, () => device.abandon(c));
+    const b = listener("b", told, requests);
+    for (let round = 0; round < 2; round++) {
+      for (const from of [a, b, a, c, b]) submit("read", { from });
+      device.pump();
+      clock.run();
+      expect(told.splice(0)).toEqual(["a", "b", "a", "c", "b", "a end", "b end"]);
+    }
+  });
+});
+
 describe("bytes", () => {
   test("a write is there for every later read, before its own reply", () => {
     const { device, submit } = bench();

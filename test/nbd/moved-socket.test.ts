@@ -3,7 +3,7 @@
  * oracle is a buffer that is written to as the protocol says.
  */
 import fc from "fast-check";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { RequestTable } from "../../src/base/request.js";
 import type { Clock } from "../../src/device/clock.js";
 import { Device } from "../../src/device/device.js";
@@ -203,5 +203,34 @@ describe.each(Object.entries(clocks))("replies, %s,", (_, clock) => {
     prober.socket.end();
     for (let i = 0; i < 3; i++) expect((await prober.readReply(MiB)).cookie).toBe(BigInt(i));
     expect(await prober.readEnd()).toHaveLength(0);
+  });
+});
+
+describe("clients that come and go", () => {
+  it("use the memory of those before them", async () => {
+    const { path, server, prober } = await open();
+    prober.close();
+    const visit = async (count: number) => {
+      for (let i = 0; i < count; i++) {
+        const visitor = await Prober.open(path);
+        expect(await visitor.ask({ type: cmd.write, payload: Buffer.alloc(512, i) })).toBe(0);
+        visitor.close();
+        await eventually(() => server.connectionCount === 0);
+      }
+    };
+    await visit(1);
+    const made: number[] = [];
+    vi.stubGlobal(
+      "ArrayBuffer",
+      new Proxy(ArrayBuffer, {
+        construct(buffer, [bytes]) {
+          made.push(bytes);
+          return new buffer(bytes);
+        },
+      }),
+    );
+    onTestFinished(() => void vi.unstubAllGlobals());
+    await visit(20);
+    expect(made.filter((bytes) => bytes >= 16 * KiB)).toEqual([]);
   });
 });

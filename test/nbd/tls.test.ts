@@ -1,8 +1,8 @@
 /** The switch to TLS, with pre-shared keys: what it demands, what it forgets, and what it does not let in. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { connect, type TLSSocket } from "node:tls";
-import { describe, expect, it } from "vitest";
+import tls, { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
+import { describe, expect, it, vi } from "vitest";
 import { loadTls, type TlsFiles, type TlsMode } from "../../src/nbd/tls.js";
 import { MemoryTarget } from "./support/memory-target.js";
 import { eventually, Prober } from "./support/prober.js";
@@ -34,19 +34,24 @@ async function serveTls(mode: TlsMode, { isExportProtected = false } = {}) {
       { name: "disk", target, isTlsRequired: isExportProtected },
     ],
     tls: loadTls(filesWith({ mode, presharedKeys: keyFile() })),
+    limits: { vanishMs: 5 },
   });
   return { path, server, target };
 }
 
 /** The client's part of TLS on a connection whose STARTTLS was acknowledged. */
-async function secure(prober: Prober, secret = key): Promise<Prober> {
+async function secure(prober: Prober, secret = key, more: ConnectionOptions = {}): Promise<Prober> {
+  const raw = prober.release();
   const stream: TLSSocket = connect({
-    socket: prober.release(),
+    socket: raw,
     pskCallback: () => ({ identity: "alice", psk: secret }),
     ciphers: "PSK",
     minVersion: "TLSv1.2",
     checkServerIdentity: () => undefined,
+    ...more,
   });
+  // Node leaves it open.
+  stream.once("close", () => raw.destroy());
   await new Promise<void>((resolve, reject) => {
     stream.once("secureConnect", resolve);
     stream.once("error", reject);
@@ -55,11 +60,11 @@ async function secure(prober: Prober, secret = key): Promise<Prober> {
   return new Prober(stream);
 }
 
-async function startTls(path: string): Promise<Prober> {
+async function startTls(path: string, more: ConnectionOptions = {}): Promise<Prober> {
   const prober = await Prober.greet(path, 3);
   prober.send(option(5));
   expect((await prober.readOptionReply()).type).toBe(ack);
-  return secure(prober);
+  return secure(prober, key, more);
 }
 
 async function answerTo(prober: Prober, bytes: Buffer): Promise<number> {
@@ -113,6 +118,62 @@ describe("a server that demands TLS", () => {
     await prober.readOptionReply();
     prober.send(Buffer.alloc(100, "rubbish"));
     await prober.readEnd();
+  });
+});
+
+describe("handshakes", () => {
+  it("one after the other make no server each, and many at once do not mix their clients up", async () => {
+    const { path, server, target } = await serveTls("require");
+    const made = vi.spyOn(tls, "createSecureContext");
+    const newServers = () => made.mock.calls.filter(([options]) => options?.minVersion !== undefined).length;
+    for (let i = 0; i < 5; i++) {
+      (await startTls(path)).close();
+      await eventually(() => server.connectionCount === 0);
+    }
+    // The clients of this file make one each.
+    expect(newServers()).toBe(5);
+    made.mockRestore();
+    const talk = async (number: number) => {
+      const prober = await Prober.greet(path, 3);
+      prober.send(option(5));
+      await prober.readOptionReply();
+      if (number % 3 === 0) {
+        prober.send(Buffer.alloc(100, "rubbish"));
+        await prober.readEnd();
+        return;
+      }
+      const inside = await secure(prober);
+      inside.send(option(7, infoRequest("disk")));
+      while ((await inside.readOptionReply()).type !== ack);
+      const payload = Buffer.alloc(512, number);
+      expect(await inside.ask({ type: cmd.write, offset: number * 512, payload })).toBe(0);
+      inside.request({ type: cmd.read, offset: number * 512, length: 512 });
+      expect((await inside.readReply(512)).payload.equals(payload)).toBe(true);
+      inside.close();
+    };
+    await Promise.all(Array.from({ length: 40 }, (_, number) => talk(number)));
+    expect(target.bytes[512]).toBe(1);
+    await eventually(() => server.connectionCount === 0);
+  });
+
+  it("end when their client goes in the midst of one", async () => {
+    const { path, server } = await serveTls("require");
+    const prober = await Prober.greet(path, 3);
+    prober.send(option(5));
+    await prober.readOptionReply();
+    prober.close();
+    // Long before the handshake's deadline.
+    await eventually(() => server.connectionCount === 0);
+  });
+
+  it("are done in full each time: a session is not taken up again", async () => {
+    const { path } = await serveTls("require");
+    const first = (await startTls(path, { maxVersion: "TLSv1.2" })).socket as TLSSocket;
+    const session = first.getSession();
+    const again = (await startTls(path, { maxVersion: "TLSv1.2", session })).socket as TLSSocket;
+    expect(again.isSessionReused()).toBe(false);
+    first.destroy();
+    again.destroy();
   });
 });
 
