@@ -30,7 +30,7 @@ import { baseEntries, kernelEntries, segment, writeInitramfs } from "./image.js"
 import { findKernel, type Kernel } from "./kernel.js";
 import { type Accelerator, type GuestTime, type Machine, startMachine } from "./machine.js";
 import { ensurePackages } from "./packages.js";
-import { type GuestStage, runSession, type SessionResult } from "./session.js";
+import { type GuestStage, PatchingPanic, runSession, type SessionResult } from "./session.js";
 import { toolEntries } from "./tools.js";
 
 export type LabStage = "packages" | "kernel" | "image" | "accelerator" | GuestStage;
@@ -201,34 +201,44 @@ export async function runGuest(options: LabOptions, use: GuestUse): Promise<LabR
       chooseAccelerator(cache, kernel, wanted, { onProgress: tell("accelerator"), signal }),
     );
     options.signal?.throwIfAborted();
-    const machine = startMachine({
-      kernel,
-      initramfsPath,
-      folder,
-      accelerator,
-      time: options.time ?? "real",
-      cpus: options.cpus ?? 2,
-      memoryBytes: options.memoryBytes ?? defaultMemoryBytes,
-      hasConsole: use.config.input === "console",
-      seed: options.guestSeed ?? 1,
-    });
-    const disconnect = use.connect(machine);
-    try {
-      const result = await runSession(machine, {
-        hasDevice: options.device !== undefined,
-        deadlinesMs: limits,
-        onStage(stage) {
-          options.onProgress?.({ stage, text: stageTexts[stage] });
-          use.onStage?.(stage);
-        },
-        ...(use.stdout === undefined ? {} : { stdout: use.stdout }),
-        ...(use.stderr === undefined ? {} : { stderr: use.stderr }),
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
+    const boot = async (): Promise<LabResult> => {
+      const machine = startMachine({
+        kernel,
+        initramfsPath,
+        folder,
+        accelerator,
+        time: options.time ?? "real",
+        cpus: options.cpus ?? 2,
+        memoryBytes: options.memoryBytes ?? defaultMemoryBytes,
+        hasConsole: use.config.input === "console",
+        seed: options.guestSeed ?? 1,
       });
-      return { ...result, accelerator, kernelRelease: kernel.release };
-    } finally {
-      disconnect();
-    }
+      const disconnect = use.connect(machine);
+      try {
+        const result = await runSession(machine, {
+          hasDevice: options.device !== undefined,
+          deadlinesMs: limits,
+          onStage(stage) {
+            options.onProgress?.({ stage, text: stageTexts[stage] });
+            use.onStage?.(stage);
+          },
+          ...(use.stdout === undefined ? {} : { stdout: use.stdout }),
+          ...(use.stderr === undefined ? {} : { stderr: use.stderr }),
+          ...(options.signal === undefined ? {} : { signal: options.signal }),
+        });
+        return { ...result, accelerator, kernelRelease: kernel.release };
+      } finally {
+        disconnect();
+      }
+    };
+    return await boot().catch((error: unknown) => {
+      if (accelerator !== "tcg" || !(error instanceof PatchingPanic)) throw error;
+      options.onProgress?.({
+        stage: "boot",
+        text: "The emulated kernel met its own half-written code; booting once more",
+      });
+      return boot();
+    });
   } finally {
     process.removeListener("exit", removeFolder);
     removeFolder();

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { BlkError } from "../../src/base/errors.js";
 import { type GuestPort, guestPorts } from "../../src/lab/guest-init.js";
 import type { Machine, MachineExit } from "../../src/lab/machine.js";
-import { type GuestStage, runSession, type SessionOptions } from "../../src/lab/session.js";
+import { type GuestStage, PatchingPanic, runSession, type SessionOptions } from "../../src/lab/session.js";
 
 /** A machine without QEMU: the test speaks the guest's lines. */
 class FakeMachine implements Machine {
@@ -131,6 +131,23 @@ describe("a conversation with a guest", () => {
     const error = await failure(running);
     expect(error.code).toBe("BLK_E_VM");
     expect(error.message).toContain("not syncing: no init found");
+  });
+
+  test("a panic over the kernel's own half-written code is told apart, as long as nothing of ours has run", async () => {
+    const log =
+      "[0.5] Oops: int3: 0000 [#1] SMP\n[0.6] Kernel panic - not syncing: Fatal exception in interrupt\n";
+    const booting = new FakeMachine();
+    booting.log = log;
+    const boot = start(booting);
+    booting.exit();
+    expect(await failure(boot)).toBeInstanceOf(PatchingPanic);
+
+    const booted = new FakeMachine();
+    booted.log = log;
+    const command = start(booted);
+    booted.say("booted 7.2");
+    booted.exit();
+    expect(await failure(command)).not.toBeInstanceOf(PatchingPanic);
   });
 
   test("QEMU's exit status 0 without the guest's word is a failure", async () => {
