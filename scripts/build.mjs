@@ -15,7 +15,14 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 /** What bin/ imports, and what processes and threads of their own begin with (src/base/entry.ts). */
 const entries = ["cli/main", "device/thread", "device/worker", "nbd/kernel/watchdog-main"];
 /** What tests use by itself: in a guest, where nothing loads TypeScript, or with the threads as they are built. */
-const testEntries = ["cli/serving", "cli/serve-options", "device/host", "ublk/attachment"];
+const testEntries = [
+  "cli/serving",
+  "cli/serve-options",
+  "device/host",
+  "ublk/attachment",
+  "ublk/control",
+  "ublk/abi",
+];
 
 rmSync(join(root, "dist"), { recursive: true, force: true });
 await build({
