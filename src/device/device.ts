@@ -517,9 +517,15 @@ export class Device implements PollingTarget, CompletionSink {
     if (owner === null) {
       requests.release(slot);
     } else {
-      if (!this.answered.includes(owner)) this.answered[this.answeredCount++] = owner;
+      this.noteAnswered(owner);
       owner.onCompletion(slot);
     }
+  }
+
+  /** Replies of a round mostly follow others to the same owner, so the latest are looked at first, and none of earlier rounds. */
+  private noteAnswered(owner: RequestOwner): void {
+    for (let i = this.answeredCount - 1; i >= 0; i--) if (this.answered[i] === owner) return;
+    this.answered[this.answeredCount++] = owner;
   }
 
   private endReplies(): void {
